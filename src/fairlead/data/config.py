@@ -1,0 +1,65 @@
+"""Settings of ingest and tokenize."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from fairlead.config import Config
+
+
+class DataConfig(Config):
+    """Where labelled text comes from and how it becomes a data version."""
+
+    source: str
+    """Path, folder, `s3://`, `https://` or `hf://` address of the labelled text. No default."""
+    text: str = "text"
+    """Column with the text; a 0-based index for files without a header. Default `text`."""
+    label: str = "label"
+    """Column with the label; a 0-based index for files without a header. Default `label`."""
+    format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "folder"] = "auto"
+    """Format of the sources. Default `auto`: by extension, then by content."""
+    header: bool | None = None
+    """Whether the first line of CSV and TSV names the columns. Default: found out from `text` and `label`."""
+    quoting: bool | None = None
+    """Whether CSV and TSV fields may be quoted. Default: yes for CSV; for TSV only when the quotes balance."""
+    encoding: str = "auto"
+    """Encoding of the sources. Default `auto`: byte-order mark, then UTF-8, then detected and reported."""
+    validation: str | None = None
+    """Source of an own validation split. Default: split off the training rows."""
+    test: str | None = None
+    """Source of an own test split. Default: split off the training rows."""
+    extra: dict[str, str] = Field(default_factory=dict)
+    """Further named data sets by name (not train, validation or test): evaluated, never trained on."""
+    validation_fraction: float = Field(0.1, gt=0, lt=1)
+    """Share of rows for validation when there is no own source, 0 to 1. Default 0.1."""
+    test_fraction: float = Field(0.1, gt=0, lt=1)
+    """Share of rows for the test split when there is no own source, 0 to 1. Default 0.1."""
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Seed of the split, 0 to 2^32 - 1. Default 0."""
+    duplicates: Literal["drop", "keep"] = "drop"
+    """Rows whose normalised text and label repeat an earlier row. Default `drop`: the first is kept."""
+    conflicts: Literal["drop", "majority", "keep"] = "drop"
+    """Rows with one normalised text but several labels. Default `drop`: none of them is kept."""
+    leakage: Literal["drop", "keep"] = "drop"
+    """Training and validation rows whose normalised text stands in an own test or extra source. Default `drop`."""
+    max_rejected_share: float = Field(0.01, ge=0, le=1)
+    """Share of malformed rows above which ingest stops, 0 to 1. Default 0.01."""
+    max_text_bytes: int = Field(1_000_000, ge=1)
+    """UTF-8 bytes of a text above which its row is set aside. Default 1,000,000."""
+    max_classes: int = Field(1000, ge=2)
+    """Number of labels above which ingest stops: more usually means the wrong column. Default 1,000."""
+
+
+class TokenizationConfig(Config):
+    """How text becomes token ids. Ignored where the base model brings its own tokenizer, but for max_length."""
+
+    kind: Literal["wordpiece", "bpe"] = "wordpiece"
+    """Algorithm of a tokenizer trained from the training split. Default `wordpiece`."""
+    vocab_size: int = Field(8000, ge=100, le=1_000_000)
+    """Entries of a trained vocabulary, special tokens included, 100 to 1,000,000. Default 8,000."""
+    min_frequency: int = Field(2, ge=1)
+    """Times a pair has to occur to be merged. Default 2."""
+    lowercase: bool = True
+    """Whether a trained tokenizer ignores case. Default true."""
+    max_length: int = Field(128, ge=4, le=8192)
+    """Tokens of a text at most, special tokens included; the rest is cut. 4 to 8,192. Default 128."""

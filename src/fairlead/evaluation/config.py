@@ -1,0 +1,21 @@
+"""Settings of evaluation and its gate."""
+
+from pydantic import Field
+
+from fairlead.config import Config
+
+
+class EvaluationConfig(Config):
+    """How a trained model is judged."""
+
+    gate: dict[str, float] = Field(default_factory=dict)
+    """Least value of a test metric by name (`macro_f1: 0.85`); below it the run stops. Default: none."""
+    champion_metric: str = "macro_f1"
+    """Test metric compared with the current champion on the same rows. Default `macro_f1`."""
+    champion_max_drop: float = Field(0.02, ge=0, le=1)
+    """Points of champion_metric, 0 to 1, that a model may lose against the champion before the run stops.
+    Default 0.02."""
+    calibration_bins: int = Field(15, ge=2, le=100)
+    """Bins of equal width of the calibration error. Default 15."""
+    num_mistakes: int = Field(20, ge=0, le=1000)
+    """Worst confident mistakes shown in the report. Default 20."""

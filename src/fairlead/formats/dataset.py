@@ -1,0 +1,127 @@
+"""A data version on disk: what ingest leaves.
+
+    manifest.json         DataManifest
+    train.parquet         columns `text` (string), `label` (string), `line` (int64, 1-based line or
+    validation.parquet    row of the source where the row began), `source` (string, which file)
+    test.parquet
+    <name>.parquet        further named data sets, evaluated but never trained on
+    rejected.jsonl        one object a row that was set aside: source, line, reason, excerpt
+
+Digests are taken over canonical content, not over Parquet's bytes (which change with the writer's
+version). A split's: for each row in order the UTF-8 text and label, each preceded by its length in
+bytes as 8 bytes, big endian. The data version's: for each split in name order, its name, number of
+rows and digest, a line each.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from fairlead.config import Config
+from fairlead.errors import IntegrityError, NotFound
+from fairlead.formats.atomic import write_json
+from fairlead.formats.digests import PREFIX
+
+MANIFEST = "manifest.json"
+REJECTED = "rejected.jsonl"
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+ROWS_PER_READ = 8192
+
+
+class SplitSummary(Config):
+    """One split of a data version."""
+
+    num_rows: int
+    """Rows, at least 1."""
+    digest: str
+    """SHA-256 over the split's canonical content alone; two data versions with the same test set share it."""
+    label_counts: dict[str, int]
+    """Rows of each label."""
+
+
+class DataManifest(Config):
+    """`manifest.json` of a data version."""
+
+    format: int = 1
+    """Version of this format."""
+    digest: str
+    """SHA-256 over the canonical content of all splits; it names the data version."""
+    labels: list[str]
+    """Every label of the training split, sorted by code point; the index is the class id."""
+    splits: dict[str, SplitSummary]
+    """By name: train, validation, test and further named data sets."""
+    sources: dict[str, str]
+    """Where each split group was read from (credentials removed) by split name."""
+    source_digests: dict[str, str]
+    """SHA-256 of the bytes read, by source."""
+    config: dict[str, Any]
+    """The resolved DataConfig."""
+    findings: dict[str, Any]
+    """Counts: rows_read, rejected, rejected_reasons, encoding, duplicates_exact, duplicates_normalised,
+    conflicts, leaked, and what the policy did with each; text length quantiles."""
+
+
+class RowDigest:
+    """Builds a split's digest row by row."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self.num_rows = 0
+
+    def add(self, text: str, label: str) -> None:
+        """Add one row, in order."""
+        for value in (text.encode(), label.encode()):
+            self._hash.update(len(value).to_bytes(8, "big"))
+            self._hash.update(value)
+        self.num_rows += 1
+
+    def digest(self) -> str:
+        """The digest of the rows so far."""
+        return PREFIX + self._hash.hexdigest()
+
+
+def dataset_digest(split_digests: dict[str, tuple[int, str]]) -> str:
+    """The data version's digest from each split's number of rows and digest, in name order."""
+    whole = hashlib.sha256()
+    for name in sorted(split_digests):
+        num_rows, digest = split_digests[name]
+        whole.update(f"{name}\n{num_rows}\n{digest}\n".encode())
+    return PREFIX + whole.hexdigest()
+
+
+def write_manifest(folder: Path, manifest: DataManifest) -> None:
+    """Write `manifest.json`; it is written last, and a folder without it is not a data version."""
+    write_json(folder / MANIFEST, manifest.to_dict())
+
+
+def read_manifest(folder: Path) -> DataManifest:
+    """Read `manifest.json`. Raises NotFound when `folder` holds no data version."""
+    try:
+        return DataManifest.parse(json.loads((folder / MANIFEST).read_text("utf-8")), where=str(folder))
+    except FileNotFoundError as error:
+        raise NotFound(f"{folder}: it holds no data version (no {MANIFEST}); run ingest first") from error
+    except json.JSONDecodeError as error:
+        raise IntegrityError(f"{folder / MANIFEST}: it is not JSON ({error}); run ingest again") from error
+
+
+def read_rows(folder: Path, split: str) -> Iterator[tuple[str, str]]:
+    """Yield (text, label) of a split in order, 8,192 rows in memory at a time."""
+    with pq.ParquetFile(folder / f"{split}.parquet") as file:
+        for batch in file.iter_batches(ROWS_PER_READ, columns=["text", "label"]):
+            yield from zip(batch["text"].to_pylist(), batch["label"].to_pylist(), strict=True)
+
+
+def verify(folder: Path, splits: Iterable[str] | None = None) -> DataManifest:
+    """Check the rows of `splits` (default all) against the manifest. Raises IntegrityError on a difference."""
+    manifest = read_manifest(folder)
+    for name in splits or manifest.splits:
+        rows = RowDigest()
+        for text, label in read_rows(folder, name):
+            rows.add(text, label)
+        if rows.digest() != manifest.splits[name].digest:
+            raise IntegrityError(f"{folder}: the rows of {name!r} differ from the manifest; run ingest again")
+    return manifest

@@ -1,0 +1,94 @@
+"""An evaluation on disk: what evaluate leaves for the gate, the registry and people.
+
+evaluation.json       EvaluationReport
+report.html           the same for people, one file without scripts from elsewhere
+predictions.parquet   one row a text: dataset, index, label, predicted, probability
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fairlead.config import Config
+from fairlead.errors import NotFound
+from fairlead.formats.atomic import write_json
+
+REPORT = "evaluation.json"
+HTML = "report.html"
+PREDICTIONS = "predictions.parquet"
+
+
+class ClassScores(Config):
+    """Scores of one class."""
+
+    precision: float
+    """Correct among those predicted, 0 to 1; 0 when none was."""
+    recall: float
+    """Found among those present, 0 to 1."""
+    f1: float
+    """Harmonic mean of the two."""
+    support: int
+    """Rows of the class."""
+
+
+class Evaluation(Config):
+    """How a model did on one data set."""
+
+    dataset: str
+    """Name of the split: test, or a further named data set."""
+    dataset_digest: str
+    """Digest of the split's canonical content."""
+    num_rows: int
+    """Rows scored."""
+    metrics: dict[str, float]
+    """accuracy, macro_f1, weighted_f1, log_loss, calibration_error; for two classes also roc_auc,
+    average_precision and f1 of the rarer class."""
+    per_class: dict[str, ClassScores]
+    """By label."""
+    confusion: list[list[int]]
+    """Rows are true classes, columns predicted ones, in the order of the labels."""
+    labels: list[str]
+    """Order of `confusion`."""
+
+
+class ChampionScore(Config):
+    """The current champion on the same test rows."""
+
+    version: str
+    """`<project>_v<N>`."""
+    dataset_digest: str
+    """Digest of the split both were scored on."""
+    metrics: dict[str, float]
+    """As in Evaluation."""
+
+
+class EvaluationReport(Config):
+    """`evaluation.json`."""
+
+    format: int = 1
+    """Version of this format."""
+    run_id: str
+    """The run whose model was evaluated."""
+    weights_digest: str
+    """The weights that were evaluated."""
+    data_digest: str
+    """The data version."""
+    evaluations: list[Evaluation]
+    """The test split first."""
+    champion: ChampionScore | None = None
+    """None when the project has no champion, or it knows other labels."""
+    config: dict[str, Any]
+    """The resolved EvaluationConfig."""
+
+
+def write_report(folder: Path, report: EvaluationReport) -> None:
+    """Write `evaluation.json`, last."""
+    write_json(folder / REPORT, report.to_dict())
+
+
+def read_report(folder: Path) -> EvaluationReport:
+    """Read `evaluation.json`. Raises NotFound when `folder` holds no evaluation."""
+    try:
+        return EvaluationReport.parse(json.loads((folder / REPORT).read_text("utf-8")), where=str(folder))
+    except FileNotFoundError as error:
+        raise NotFound(f"{folder}: it holds no evaluation (no {REPORT}); run evaluate first") from error

@@ -1,0 +1,225 @@
+"""A trained model on disk (what train leaves) and a model version in the store (what register publishes).
+
+A trained model is a folder in the Hugging Face layout (`config.json`, `model.safetensors`, tokenizer
+files) with `training.json` beside it (TrainingRecord). A version is the same folder with
+`fairlead.json` (ModelManifest) written last: a folder without it does not exist for any reader.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fairlead.config import Config
+from fairlead.errors import IntegrityError, NotFound
+from fairlead.formats.atomic import write_json
+from fairlead.formats.digests import of_file, of_json
+from fairlead.names import MODEL_MANIFEST
+
+TRAINING = "training.json"
+WEIGHTS = "model.safetensors"
+
+
+class Environment(Config):
+    """What a run ran on and with."""
+
+    python: str
+    """Version of Python."""
+    torch: str
+    """Version of torch with its build (`2.13.0+cpu`)."""
+    packages_digest: str
+    """SHA-256 over the sorted `name==version` lines of every installed distribution."""
+    image_digest: str | None = None
+    """Digest of the container image, when the run was in one (FAIRLEAD_IMAGE_DIGEST)."""
+    hardware: str
+    """Hardware class: device and processor model (`cpu: AMD EPYC`, `cuda: NVIDIA H200`)."""
+    world_size: int
+    """Processes that trained together."""
+    num_threads: int
+    """Threads of each process."""
+
+
+class Code(Config):
+    """Which code ran."""
+
+    package: str
+    """Name and version of the package (`fairlead 0.1.0`)."""
+    source_digest: str
+    """SHA-256 over the paths and bytes of every source file of the package."""
+    commit: str | None = None
+    """Git commit of the checkout, when there is one (or FAIRLEAD_REVISION in an image)."""
+    diff_digest: str | None = None
+    """SHA-256 of `git diff HEAD` when the checkout was dirty."""
+
+
+class TrainingRecord(Config):
+    """`training.json`: everything a trained model came from."""
+
+    format: int = 1
+    """Version of this format."""
+    run_id: str
+    """The run in the registry."""
+    project: str
+    """The project."""
+    data_digest: str
+    """The data version."""
+    tokens_digest: str
+    """The tokenized data version."""
+    weights_digest: str
+    """SHA-256 of model.safetensors."""
+    labels: list[str]
+    """Class names; the index is the class id."""
+    max_length: int
+    """Tokens of a text at most."""
+    config: dict[str, Any]
+    """Resolved sections: data, tokenization, model, training."""
+    seed: int
+    """Seed of the run."""
+    parent: str | None = None
+    """Digest or name of the base that training started from; None from scratch."""
+    steps: int
+    """Optimizer steps done."""
+    best_step: int
+    """The step whose weights these are."""
+    validation: dict[str, float]
+    """Validation metrics at best_step."""
+    seconds: float
+    """Wall time of training, restarts not counted."""
+    environment: Environment
+    """Where it ran."""
+    code: Code
+    """What ran."""
+
+
+class FileEntry(Config):
+    """One file of a version."""
+
+    sha256: str
+    """`sha256:<hex>` of the bytes."""
+    size: int
+    """Bytes."""
+
+
+class Field(Config):
+    """One input or output of the model's signature, in the words of the Open Inference Protocol."""
+
+    name: str
+    """Name of the tensor."""
+    datatype: str
+    """Datatype: BYTES, FP32, INT64."""
+    shape: list[int]
+    """Shape; -1 is a dimension of any size."""
+
+
+class Signature(Config):
+    """What the model takes and gives."""
+
+    inputs: list[Field]
+    """Tensors in."""
+    outputs: list[Field]
+    """Tensors out."""
+
+
+CLASSIFIER_SIGNATURE = Signature(
+    inputs=[Field(name="text", datatype="BYTES", shape=[-1])],
+    outputs=[
+        Field(name="label", datatype="BYTES", shape=[-1]),
+        Field(name="probability", datatype="FP32", shape=[-1]),
+    ],
+)
+
+
+class ModelManifest(Config):
+    """`fairlead.json` of a model version."""
+
+    format: int = 1
+    """Version of this format."""
+    project: str
+    """The project."""
+    version: int
+    """N of `<project>_v<N>`."""
+    name: str
+    """`<project>_v<N>`."""
+    created: str
+    """When the number was allocated, ISO 8601 in UTC."""
+    digest: str
+    """SHA-256 over `files`, `labels`, `signature` and `training`: the identity that answers carry."""
+    files: dict[str, FileEntry]
+    """Every file of the version but this one, by path relative to the folder."""
+    labels: list[str]
+    """Class names; the index is the class id."""
+    signature: Signature
+    """Inputs and outputs."""
+    training: TrainingRecord
+    """Everything the weights came from."""
+    evaluations: list[dict[str, Any]]
+    """One Evaluation summary a data set (formats.evaluation)."""
+
+
+def manifest_digest(
+    files: dict[str, FileEntry], labels: list[str], signature: Signature, training: TrainingRecord
+) -> str:
+    """The version's digest."""
+    return of_json(
+        {
+            "files": {name: entry.to_dict() for name, entry in files.items()},
+            "labels": labels,
+            "signature": signature.to_dict(),
+            "training": training.to_dict(),
+        }
+    )
+
+
+def list_files(folder: Path) -> dict[str, FileEntry]:
+    """Digest and size of every file under `folder` but the manifest, by relative path."""
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MODEL_MANIFEST)
+    return {p.relative_to(folder).as_posix(): FileEntry(sha256=of_file(p), size=p.stat().st_size) for p in paths}
+
+
+def read_training(folder: Path) -> TrainingRecord:
+    """Read `training.json`. Raises NotFound when `folder` holds no trained model."""
+    return TrainingRecord.parse(_read_json(folder / TRAINING, "trained model"), where=str(folder))
+
+
+def write_training(folder: Path, record: TrainingRecord) -> None:
+    """Write `training.json`, last."""
+    write_json(folder / TRAINING, record.to_dict())
+
+
+def read_manifest(folder: Path) -> ModelManifest:
+    """Read `fairlead.json`. Raises NotFound when `folder` holds no version."""
+    return ModelManifest.parse(_read_json(folder / MODEL_MANIFEST, "model version"), where=str(folder))
+
+
+def verify(folder: Path) -> ModelManifest:
+    """Check every file of a version against its manifest before anything is loaded.
+
+    Raises IntegrityError, naming the first file that is missing, added or different.
+    """
+    manifest = read_manifest(folder)
+    found = list_files(folder)
+    for name in sorted(manifest.files.keys() | found.keys()):
+        if name not in found:
+            raise IntegrityError(f"{folder / name}: the file is missing; download the version again")
+        if name not in manifest.files:
+            raise IntegrityError(f"{folder / name}: the manifest does not name this file; remove it")
+        if found[name] != manifest.files[name]:
+            raise IntegrityError(
+                f"{folder / name}: its SHA-256 or size differs from {MODEL_MANIFEST}; "
+                "it was changed or truncated: download the version again"
+            )
+    digest = manifest_digest(manifest.files, manifest.labels, manifest.signature, manifest.training)
+    if digest != manifest.digest:
+        raise IntegrityError(f"{folder / MODEL_MANIFEST}: it differs from its own digest; download it again")
+    return manifest
+
+
+def _read_json(path: Path, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise NotFound(f"{path.parent}: it holds no {what} (no {path.name}); check the path") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise IntegrityError(f"{path}: it is not JSON ({error}); write it again") from error
+    if not isinstance(value, dict):
+        raise IntegrityError(f"{path}: an object is expected; write it again")
+    return value

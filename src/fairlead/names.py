@@ -1,0 +1,87 @@
+"""Names: projects, versions, object keys, labels and environment variables, each spelled once."""
+
+import re
+from dataclasses import dataclass
+
+from fairlead.errors import ConfigError
+
+PROJECT_PATTERN = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+ALIAS_PATTERN = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+# 63 bytes is Kubernetes' limit for a label value and a Service name; KServe appends "-predictor".
+MAX_PROJECT_LENGTH = 63 - len("-predictor")
+
+LABEL_PREFIX = "fairlead.dev/"
+PROJECT_LABEL = LABEL_PREFIX + "project"
+VERSION_LABEL = LABEL_PREFIX + "version"
+RUN_LABEL = LABEL_PREFIX + "run"
+
+MODEL_MANIFEST = "fairlead.json"
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+
+# Environment variables that Fairlead reads.
+HOME_ENV = "FAIRLEAD_HOME"
+STORE_ENV = "FAIRLEAD_STORE"
+REGISTRY_ENV = "FAIRLEAD_REGISTRY"
+EVENTS_ENV = "FAIRLEAD_EVENTS"
+
+
+def check_project(project: str) -> str:
+    """Return `project`, or raise ConfigError when it is not a legal project name."""
+    if not PROJECT_PATTERN.fullmatch(project) or len(project) > MAX_PROJECT_LENGTH:
+        raise ConfigError(
+            f"project: {project!r} is not a project name; use at most {MAX_PROJECT_LENGTH} of "
+            "a-z, 0-9 and single _ between words, starting with a letter (support_topics)"
+        )
+    return project
+
+
+def check_alias(alias: str) -> str:
+    """Return `alias`, or raise ConfigError when it is not a legal alias name."""
+    if not ALIAS_PATTERN.fullmatch(alias) or len(alias) > 63:
+        raise ConfigError(f"alias: {alias!r} is not an alias; use at most 63 of a-z, 0-9 and single - between words")
+    return alias
+
+
+def version_name(project: str, number: int) -> str:
+    """The name of a model version: `support_topics_v3`."""
+    return f"{project}_v{number}"
+
+
+def version_prefix(project: str, number: int) -> str:
+    """The object key prefix of a model version, ending in `/`: `models/support_topics/v0003/`."""
+    return f"models/{project}/v{number:04d}/"
+
+
+def kubernetes_name(project: str) -> str:
+    """The project's DNS-1035 name, for objects of Kubernetes: `support-topics`."""
+    return project.replace("_", "-")
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """What a user writes to name a model version: `project`, `project:3` or `project@champion`.
+
+    Exactly one of `number` and `alias` is set; a bare project means its champion.
+    """
+
+    project: str
+    number: int | None = None
+    alias: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "ModelRef":
+        """Read `project`, `project:3`, `project:v3`, `project_v3` or `project@alias`.
+
+        Raises ConfigError when `text` is none of these.
+        """
+        if "@" in text:
+            project, alias = text.split("@", 1)
+            return cls(check_project(project), alias=check_alias(alias))
+        versioned = re.fullmatch(r"(.+?)(?::v?|_v)([0-9]{1,9})", text)
+        if versioned:
+            return cls(check_project(versioned[1]), number=int(versioned[2]))
+        return cls(check_project(text), alias=CHAMPION)
+
+    def __str__(self) -> str:
+        return f"{self.project}@{self.alias}" if self.alias else f"{self.project}:{self.number}"
