@@ -1,0 +1,59 @@
+# Every target makes what it needs. PYTHON is the interpreter that makes the virtual environment.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+# Two workers for two cores; torch's own threads would fight them.
+TEST_WORKERS ?= 2
+TESTS  ?= tests
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test check bench compile manifests images clean
+
+help: ## Say what each target does
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(BIN)/.installed ## Make .venv with everything that runs on a laptop
+
+run: $(BIN)/.installed ## Run the whole road on sample data and end with a prediction from the served model
+	@$(BIN)/fairlead run --sample --predict "Applies a 2D convolution over an input signal composed of several input planes."
+
+test: $(BIN)/.installed-dev ## Run all tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) $(TESTS)
+
+check: $(BIN)/.installed-dev ## Check format, lint, types, import contracts and manifests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	PYTHONPATH=. $(BIN)/lint-imports --no-cache
+	$(BIN)/python -m pip check
+	PYTHON=$(BIN)/python manifests/validate.sh
+
+bench: $(BIN)/.installed-dev ## Measure what docs/benchmarks.md states, on the data sets in FAIRLEAD_DATASETS
+	$(BIN)/python -m benchmarks.quality
+
+compile: $(BIN)/.installed ## Write the KFP package of the pipeline to build/training.yaml
+	$(BIN)/fairlead compile --output build/training.yaml
+
+manifests: $(BIN)/.installed ## Write the Kubernetes-native pipeline to manifests/pipelines/ 
+	$(BIN)/fairlead compile --kubernetes --output manifests/pipelines/training.yaml
+
+images: ## Build the container images with docker or buildah
+	./components/build-images.sh
+
+clean: ## Remove what the targets made here; .fairlead, with your models, stays
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Without --no-compile pip spends a quarter of its time on byte code for files that are never imported.
+$(BIN)/.installed: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) install --quiet --no-compile --constraint constraints.txt torch==2.13.0
+	$(PIP) install --quiet --no-compile --constraint constraints.txt --editable '.[all]'
+	@touch $@
+
+$(BIN)/.installed-dev: $(BIN)/.installed
+	$(PIP) install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	@touch $@

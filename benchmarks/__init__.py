@@ -1,0 +1,1 @@
+"""Measurements against named peers; each writes its table to docs/benchmarks.md."""
