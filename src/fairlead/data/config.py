@@ -29,7 +29,7 @@ class DataConfig(Config):
     test: str | None = None
     """Source of an own test split. Default: split off the training rows."""
     extra: dict[str, str] = Field(default_factory=dict)
-    """Further named data sets by name (not train, validation or test): evaluated, never trained on."""
+    """Further named data sets by name (not train, validation or test): evaluated, never trained on. Default: none."""
     validation_fraction: float = Field(0.1, gt=0, lt=1)
     """Share of rows for validation when there is no own source, 0 to 1. Default 0.1."""
     test_fraction: float = Field(0.1, gt=0, lt=1)
