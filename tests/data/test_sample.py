@@ -79,8 +79,10 @@ def test_too_few_packages_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_only_summaries_are_taken() -> None:
-    docstring = "Make a thing out of two parts. It is then a thing.\n\nArgs:\n    first: The first part of the thing."
-    assert list(sample._sentences(docstring)) == ["Make a thing out of two parts.", "It is then a thing."]
+    docstring = (
+        "Make a thing out of two parts. It is then one whole thing.\n\nArgs:\n    first: The first part of the thing."
+    )
+    assert list(sample._sentences(docstring)) == ["Make a thing out of two parts.", "It is then one whole thing."]
     assert list(sample._sentences("Too short.")) == []
 
 
