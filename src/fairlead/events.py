@@ -6,7 +6,7 @@ which is what a pod wants. Emitting never fails the stage.
 
     {"event": "progress", "stage": "train", "done": 120, "total": 400, "unit": "steps", "note": "loss 1.31"}
     {"event": "result",   "stage": "ingest", "rows": {"name": value, ...}}
-    {"event": "failed",   "stage": "ingest", "message": "...", "exit_code": 2, "retryable": false}
+    {"event": "failed",   "stage": "ingest", "message": "...", "kind": "DataError", "exit_code": 2, "retryable": false}
 """
 
 import json

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from fairlead.errors import FairleadError
+from fairlead.errors import FairleadError, StorageError
 from fairlead.events import emit
 
 EXIT_RETRY = 1
@@ -33,13 +33,16 @@ def stage(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 return function(*args, **kwargs)
             except FairleadError as error:
                 message, code, retryable = str(error), error.exit_code, error.retryable
+                kind = type(error).__name__
             except OSError as error:
                 traceback.print_exc()
                 message, code, retryable = disk_sentence(name, error), 1, True
+                kind = StorageError.__name__
             except Exception as error:
                 traceback.print_exc()
                 message, code, retryable = f"{name}: {type(error).__name__}: {error}", 1, True
-            emit("failed", name, message=message, exit_code=code, retryable=retryable)
+                kind = FairleadError.__name__
+            emit("failed", name, message=message, kind=kind, exit_code=code, retryable=retryable)
             sys.stderr.flush()
             print(f"error: {message}", flush=True)
             sys.exit(EXIT_RETRY if retryable else EXIT_DO_NOT_RETRY)
