@@ -1,0 +1,1 @@
+"""The pipelines: each a DAG of components that can be read on one screen."""

@@ -1,0 +1,57 @@
+"""The road of one model: ingest, tokenize, train, evaluate, gate, register.
+
+One parameter a section of the project file, and each stage is given only the sections that decide
+its result: a changed setting runs exactly the stages again that depend on it. The same definition
+runs on a laptop (`kfp.local`) and on Kubeflow; only what `settle` adds to a task differs.
+"""
+
+from collections.abc import Callable
+
+from kfp import dsl
+from kfp.dsl import PipelineTask
+from kfp.dsl.base_component import BaseComponent
+
+from components.evaluate import evaluate
+from components.gate import gate as judge
+from components.ingest import ingest
+from components.register import register
+from components.tokenize import tokenize
+from components.train import train
+
+NAME = "fairlead-training"
+
+
+def leave_as_is(task: PipelineTask) -> PipelineTask:
+    """Add nothing to a task: what a laptop needs."""
+    return task
+
+
+def training_pipeline(settle: Callable[[PipelineTask], PipelineTask] = leave_as_is) -> BaseComponent:
+    """The pipeline, with `settle` applied to each task (image, resources, environment)."""
+
+    @dsl.pipeline(name=NAME, description="From labelled text to a registered model version.")
+    def training_dag(
+        project: str,
+        data: dict,
+        source_digest: str = "",
+        base: str = "scratch",
+        base_digest: str = "",
+        tokenization: dict = {},  # noqa: B006
+        model: dict = {},  # noqa: B006
+        training: dict = {},  # noqa: B006
+        evaluation: dict = {},  # noqa: B006
+        gate: dict = {},  # noqa: B006
+    ):
+        rows = settle(ingest(config=data, source_digest=source_digest)).outputs["output"]
+        tokens = settle(tokenize(data=rows, config=tokenization, base=base, base_digest=base_digest)).outputs["output"]
+        trained = settle(train(project=project, data=rows, tokens=tokens, model=model, training=training))
+        weights = trained.outputs["output"]
+        scored = settle(evaluate(project=project, data=rows, tokens=tokens, model=weights, config=evaluation))
+        report = scored.outputs["output"]
+        verdict = settle(judge(evaluation=report, config=gate)).outputs["output"]
+        settle(register(project=project, data=rows, tokens=tokens, model=weights, evaluation=report, verdict=verdict))
+
+    return training_dag
+
+
+training = training_pipeline()

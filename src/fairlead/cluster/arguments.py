@@ -1,0 +1,73 @@
+"""The stages by name, and what of a project's settings each of them is given."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from fairlead.data.config import DataConfig
+from fairlead.errors import ConfigError
+from fairlead.formats.digests import of_json
+from fairlead.project import ProjectConfig
+
+STAGES = ("ingest", "tokenize", "train", "evaluate", "gate", "register")
+# Settings that only the gate reads: a changed floor must not evaluate again.
+GATE_FIELDS = frozenset({"gate", "champion_metric", "champion_max_drop"})
+SCRATCH = "scratch"
+
+
+def check_stage(name: str) -> str:
+    """Return `name`, or raise ConfigError when it is not a stage."""
+    if name not in STAGES:
+        near = difflib.get_close_matches(name, STAGES, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}" if near else f"the stages are {', '.join(STAGES)}"
+        raise ConfigError(f"--until: there is no stage {name!r}; {hint}")
+    return name
+
+
+def pipeline_arguments(config: ProjectConfig, source_digest: str = "", base_digest: str = "") -> dict[str, Any]:
+    """The arguments of the training pipeline: everything that decides a result, a section a parameter."""
+    evaluation = config.evaluation.to_dict()
+    return {
+        "project": config.project,
+        "data": config.data.to_dict(),
+        "source_digest": source_digest,
+        "base": config.model.base,
+        "base_digest": base_digest,
+        "tokenization": config.tokenization.to_dict(),
+        "model": config.model.to_dict(),
+        "training": config.training.to_dict(),
+        "evaluation": {name: value for name, value in evaluation.items() if name not in GATE_FIELDS},
+        "gate": {name: value for name, value in evaluation.items() if name in GATE_FIELDS},
+    }
+
+
+def addresses(data: DataConfig) -> dict[str, str]:
+    """Every address that the data is read from, by the setting that names it."""
+    named = {"source": data.source, "validation": data.validation, "test": data.test}
+    named |= {f"extra.{name}": address for name, address in data.extra.items()}
+    return {setting: address for setting, address in named.items() if address is not None}
+
+
+def input_digests(config: ProjectConfig) -> tuple[str, str]:
+    """Digests of the content behind the data's addresses and behind the model's base.
+
+    A cache keys on names, not on content; these two make the content an argument.
+    """
+    from fairlead.storage.sources import fingerprint
+
+    data = {setting: fingerprint(address) for setting, address in addresses(config.data).items()}
+    base = "" if config.model.base == SCRATCH else fingerprint(config.model.base)
+    return of_json(data), base
+
+
+def refuse_local(config: ProjectConfig) -> None:
+    """Raise ConfigError when something that a cluster would read is a path on this machine."""
+    named: Mapping[str, str] = {f"data.{setting}": address for setting, address in addresses(config.data).items()}
+    if config.model.base != SCRATCH:
+        named = {**named, "model.base": config.model.base}
+    for setting, address in named.items():
+        if not address.startswith(("s3://", "https://", "http://", "hf://")):
+            raise ConfigError(
+                f"{setting}: {address!r} is a path on this machine, which a cluster cannot read; "
+                "put it on s3://, https:// or hf:// and name that address"
+            )

@@ -1,0 +1,95 @@
+"""A child process that never outlives its parent, and a file lock: what one local run holds while it runs."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from fairlead.errors import Conflict
+
+
+@contextmanager
+def only_one(lock: Path, what: str) -> Iterator[int]:
+    """Hold `lock`, and give its file descriptor. Raises Conflict when another process holds it.
+
+    The kernel releases it when the last process with the descriptor ends, however it ends.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise Conflict(
+                f"{what}: process {holder} is running it ({lock}); wait for it, or set another FAIRLEAD_HOME"
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield file.fileno()
+
+
+@contextmanager
+def child(command: list[str], log: Path, environment: dict[str, str], lock: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `command`, its output in `log`; at the end of the block it and all it started are gone.
+
+    The child's standard input is a pipe that is never written: its end of file tells the child that
+    this process is gone, even by SIGKILL (see `die_with_parent`). The child keeps the lock until then.
+    """
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+            pass_fds=[lock],
+        )
+    try:
+        yield process
+    finally:
+        end_tree(process.pid)
+        # Stages whose parent was killed alone have left the tree, but not the group.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if process.stdin:
+            process.stdin.close()
+
+
+def end_tree(pid: int) -> None:
+    """Kill a process and everything below it, also what has left its process group (torch's ranks do)."""
+    try:
+        tree = [psutil.Process(pid)]
+    except psutil.NoSuchProcess:
+        return
+    # Stopped top down first, so that none can start another while the tree is being listed.
+    for process in tree:
+        with suppress(psutil.Error):
+            process.suspend()
+            tree += [below for below in process.children() if below not in tree]
+    for process in reversed(tree):
+        with suppress(psutil.Error):
+            process.kill()
+
+
+def die_with_parent() -> None:
+    """In a child: end this process and everything below it as soon as the parent is gone."""
+
+    def watch() -> None:
+        while os.read(sys.stdin.fileno(), 1):
+            pass
+        for below in psutil.Process().children():
+            end_tree(below.pid)
+        os.killpg(os.getpgid(0), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True, name="die-with-parent").start()
