@@ -2,9 +2,17 @@
 
 import os
 import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+
+from fairlead.formats import dataset
+
+Rows = Sequence[tuple[str, str]]
 
 ROOT = Path(__file__).parent.parent
 
@@ -51,3 +59,36 @@ def crds() -> Path:
     if not folder.is_dir():
         pytest.skip("the CRD schemas are not here: set FAIRLEAD_CRDS")
     return folder
+
+
+@pytest.fixture(scope="session")
+def write_data() -> Callable[[Path, dict[str, Rows]], Path]:
+    """Writes a data version of (text, label) rows by split into a folder, as ingest would, and returns the folder."""
+
+    def write(folder: Path, splits: dict[str, Rows]) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        summaries = {name: _write_split(folder, name, rows) for name, rows in splits.items()}
+        manifest = dataset.DataManifest(
+            digest=dataset.dataset_digest({name: (s.num_rows, s.digest) for name, s in summaries.items()}),
+            labels=sorted(summaries[dataset.TRAIN].label_counts),
+            splits=summaries,
+            sources={},
+            source_digests={},
+            config={},
+            findings={},
+        )
+        dataset.write_manifest(folder, manifest)
+        return folder
+
+    return write
+
+
+def _write_split(folder: Path, name: str, rows: Rows) -> dataset.SplitSummary:
+    digest = dataset.RowDigest()
+    for text, label in rows:
+        digest.add(text, label)
+    texts, labels = [text for text, _ in rows], [label for _, label in rows]
+    lines = list(range(1, len(rows) + 1))
+    table = pa.table({"text": texts, "label": labels, "line": lines, "source": ["test"] * len(rows)})
+    pq.write_table(table, folder / f"{name}.parquet")
+    return dataset.SplitSummary(num_rows=len(rows), digest=digest.digest(), label_counts=dict(Counter(labels)))

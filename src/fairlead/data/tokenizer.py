@@ -22,6 +22,7 @@ from fairlead.formats.digests import of_file, of_json
 PAD, UNK, CLS, SEP, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUATION = "##"
 NUM_BYTES = 256
+VOCABULARY_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "spm.model")
 # These number positions from pad_token_id + 1, so that many rows of their table are lost.
 OFFSET_POSITIONS = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "longformer"}
 
@@ -160,6 +161,9 @@ def _model_config(folder: Path) -> dict[str, Any]:
 
 
 def _load(folder: Path) -> PreTrainedTokenizerFast:
+    # Without any of these transformers makes up an empty vocabulary and says nothing.
+    if not any((folder / name).is_file() for name in VOCABULARY_FILES):
+        raise ConfigError(f"model.base: {folder} has no tokenizer; use a base with tokenizer.json")
     transformers_logging.set_verbosity_error()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False, local_files_only=True)
