@@ -28,10 +28,7 @@ from fairlead.training.config import ModelConfig
 from fairlead.training.models import build_model
 
 LABELS = ["billing", "delivery", "tëchnical"]
-WORDS = [
-    *("my", "card", "was", "charged", "twice", "where", "is", "the"),
-    *("parcel", "app", "crashes", "refund", "please"),
-]
+WORDS = ["my", "card", "was", "charged", "twice", "where", "is", "the", "parcel", "app", "crashes", "refund", "please"]
 MAX_LENGTH = 16
 
 

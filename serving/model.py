@@ -1,0 +1,74 @@
+"""The adapter between KServe's model interface and Fairlead's engine."""
+
+import asyncio
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from kserve import InferRequest, InferResponse, Model
+from kserve.errors import InvalidInput
+
+from fairlead.inference.engine import Engine
+from serving.answers import Stamp, answer
+from serving.questions import PROBABILITIES, Question, read_v1, read_v2
+
+logger = logging.getLogger("fairlead.serving")
+
+
+class ServedModel(Model):  # type: ignore[misc]
+    """A model version that KServe's routes can call."""
+
+    def __init__(self, name: str, engine: Engine) -> None:
+        """`name` is the model's name on the endpoint; the engine is loaded already."""
+        super().__init__(name, return_response_headers=True)
+        self.manifest = engine.manifest
+        self._engine = engine
+        # One worker: the model takes all cores anyway, and the event loop stays free for health and refusals.
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
+        self.ready = True
+
+    def get_input_types(self) -> list[dict[str, Any]]:
+        """The signature's inputs."""
+        return [tensor.to_dict() for tensor in self.manifest.signature.inputs]
+
+    def get_output_types(self) -> list[dict[str, Any]]:
+        """The signature's outputs, and the one that is given on request."""
+        on_request = {"name": PROBABILITIES, "datatype": "FP32", "shape": [-1, len(self.manifest.labels)]}
+        return [*(tensor.to_dict() for tensor in self.manifest.signature.outputs), on_request]
+
+    def serves(self, version: str) -> bool:
+        """Whether `version` names the version served: `support_topics_v3`, `v3` or `3`."""
+        number = self.manifest.version
+        return version in (self.manifest.name, f"v{number}", str(number))
+
+    async def preprocess(self, payload: Any, headers: dict[str, str] | None = None) -> Question:
+        """Read and check the request."""
+        return read_v2(payload) if isinstance(payload, InferRequest) else read_v1(payload)
+
+    async def predict(
+        self,
+        payload: Question,
+        headers: dict[str, str] | None = None,
+        response_headers: dict[str, str] | None = None,
+    ) -> dict[str, Any] | InferResponse:
+        """Answer off the event loop."""
+        stamp = Stamp(self.name, self.manifest)
+        started = time.perf_counter()
+        loop = asyncio.get_running_loop()
+        predictions = await loop.run_in_executor(self._worker, self._engine.predict, payload.texts)
+        if response_headers is not None:
+            response_headers.update(stamp.headers())
+        logger.info(
+            "prediction id=%s version=%s digest=%s texts=%d seconds=%.4f",
+            stamp.prediction_id,
+            self.manifest.name,
+            self.manifest.digest,
+            len(predictions),
+            time.perf_counter() - started,
+        )
+        return answer(payload, predictions, stamp)
+
+    async def explain(self, payload: Any, headers: dict[str, str] | None = None) -> None:
+        """Refuse: kserve has this route for every model, and would call the caller's mistake ours."""
+        raise InvalidInput("explain: this model gives no explanations; use :predict")

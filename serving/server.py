@@ -1,0 +1,166 @@
+"""The model server's program: arguments, start, ready line, drain.
+
+kserve's ModelServer binds every address, unloads its models while requests still run and reads its
+arguments when it is imported; so the server is put together here from kserve's routes and servicer.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import uvicorn
+
+from fairlead.errors import ConfigError, FairleadError
+
+if TYPE_CHECKING:
+    from fairlead.inference.engine import Engine
+
+# Where KServe's storage initializer puts the model.
+MOUNTED_MODEL = "/mnt/models"
+HTTP_PORT, GRPC_PORT = 8080, 8081
+# Within the 45 s that a pod is given to end, the 5 s of its preStop sleep taken off.
+GRACE_SECONDS = 35
+
+
+class _Parser(argparse.ArgumentParser):
+    """Argument mistakes end as every other mistake: in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"serving: {message}; see python -m serving --help")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments, spelled as KServe's runtimes spell them."""
+    parser = _Parser(prog="python -m serving", description=__doc__, allow_abbrev=False)
+    parser.add_argument(
+        "--model",
+        default=MOUNTED_MODEL,
+        help="project, project:3 or project@alias; or the folder of a version (with a / in it). Default: %(default)s",
+    )
+    parser.add_argument("--model_name", help="name of the model on the endpoint. Default: its project")
+    parser.add_argument(
+        "--host",
+        default=os.environ.get("FAIRLEAD_HOST") or "127.0.0.1",
+        help="address to listen on; 0.0.0.0 for all. Default: FAIRLEAD_HOST, or this machine only",
+    )
+    parser.add_argument("--http_port", type=int, help=f"0 takes a free one. Default: {HTTP_PORT}")
+    parser.add_argument("--grpc_port", type=int, help=f"0 takes a free one. Default: {GRPC_PORT}")
+    parser.add_argument("--free-port", action="store_true", help="take free ports where none is named")
+    parser.add_argument("--workers", type=int, choices=[1], default=1, help="processes; only 1 for now")
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        options = build_parser().parse_args(argv)
+        return _serve_model(options)
+    except FairleadError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def _serve_model(options: argparse.Namespace) -> int:
+    # Imported late: a wrong argument is answered before torch and kserve are read.
+    from fairlead.inference.engine import Engine
+
+    engine = Engine.load(_locate(options.model))
+    default_http, default_grpc = (0, 0) if options.free_port else (HTTP_PORT, GRPC_PORT)
+    http_port = default_http if options.http_port is None else options.http_port
+    grpc_port = default_grpc if options.grpc_port is None else options.grpc_port
+    asyncio.run(_serve(engine, options.model_name or engine.manifest.project, options.host, http_port, grpc_port))
+    return 0
+
+
+def _locate(model: str) -> Path:
+    if "/" in model:
+        return Path(model)
+    from fairlead.inference.versions import fetch_version
+
+    return fetch_version(model)
+
+
+async def _serve(engine: "Engine", name: str, host: str, http_port: int, grpc_port: int) -> None:
+    from serving.dataplane import VersionDataPlane
+    from serving.model import ServedModel
+    from serving.rest import build_app
+    from serving.rpc import build_server
+
+    # kserve's routes answer with a class that FastAPI has replaced.
+    warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")
+    dataplane = VersionDataPlane(ServedModel(name, engine))
+    stopping = _stop_on_signals()
+    with contextlib.closing(_bind(host, http_port)) as listening:
+        rpc, grpc_port = build_server(dataplane, host, grpc_port)
+        rest = _Rest(
+            uvicorn.Config(
+                build_app(dataplane), log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS
+            )
+        )
+        serving = asyncio.create_task(rest.serve(sockets=[listening]))
+        await rpc.start()
+        await rest.answering.wait()
+        _say_ready(engine, name, _address(host, listening.getsockname()[1]), _address(host, grpc_port))
+        await asyncio.wait([serving, asyncio.create_task(stopping.wait())], return_when=asyncio.FIRST_COMPLETED)
+        dataplane.draining = True
+        rest.should_exit = True
+        await asyncio.gather(serving, rpc.stop(GRACE_SECONDS))
+
+
+class _Rest(uvicorn.Server):
+    """uvicorn's server, which leaves the signals to the program: there is a second door to close."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.answering = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets)
+        self.answering.set()
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    return stopping
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"--http_port: {_address(host, port)} cannot be bound ({error}); choose another port, or --free-port"
+        ) from error
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _say_ready(engine: "Engine", name: str, http: str, grpc: str) -> None:
+    """The one line on stdout, for whoever started this process and waits."""
+    manifest = engine.manifest
+    line = {"http": f"http://{http}", "grpc": grpc, "model": name, "version": manifest.name, "digest": manifest.digest}
+    print(json.dumps(line), flush=True)
