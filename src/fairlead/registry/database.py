@@ -4,6 +4,8 @@ import fcntl
 import hashlib
 import json
 import os
+import random
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -145,9 +147,11 @@ def _create_engine(url: URL, database: Database) -> Any:
         arguments = {"connect_timeout": SECONDS_TO_CONNECT, "application_name": "fairlead"}
         try:
             # A training run leaves its connection idle for minutes: it is tested before it is used again.
-            return create_engine(url, connect_args=arguments, pool_pre_ping=True, **common)
+            engine = create_engine(url, connect_args=arguments, pool_pre_ping=True, **common)
         except ModuleNotFoundError as error:
             raise ConfigError(f"{REGISTRY_ENV}: psycopg is not here; install fairlead[postgres]") from error
+        event.listen(engine, "do_connect", _on_postgres_connect)
+        return engine
     try:
         database.path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -169,6 +173,19 @@ def _on_sqlite_begin(connection: Connection) -> None:
     # otherwise fail in the middle, because SQLite does not wait when its snapshot is old.
     writes = connection.get_execution_options().get("fairlead_writes")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _on_postgres_connect(dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
+    """Connect, and wait for a place while the server is full: its default is 100 for everybody."""
+    deadline = time.monotonic() + SECONDS_TO_WAIT_FOR_A_LOCK
+    while True:
+        try:
+            return dialect.connect(*arguments, **options)
+        except dialect.loaded_dbapi.OperationalError as error:
+            full = "too many clients" in str(error) or "connection slots" in str(error)
+            if not full or time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(0.05, 0.5))  # noqa: S311 - spreads the waiting processes
 
 
 def _to_json(value: Any) -> str:

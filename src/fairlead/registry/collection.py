@@ -1,0 +1,63 @@
+"""`store gc`: remove what registrations that never ended left in the object store."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from fairlead.errors import Conflict
+from fairlead.events import Progress
+from fairlead.names import MODEL_MANIFEST, version_prefix
+from fairlead.registry.records import Reservation
+from fairlead.registry.store import Registry
+from fairlead.storage import ObjectStore
+from fairlead.storage.folders import remove
+
+
+@dataclass
+class CollectionReport:
+    """What was removed, and what was left because it is young or being uploaded now."""
+
+    removed: dict[str, int] = field(default_factory=dict)
+    """Number of objects removed by the name of the version that was given up."""
+    kept: list[str] = field(default_factory=list)
+    """Names of the versions that were left alone."""
+
+    @property
+    def num_objects(self) -> int:
+        """Objects removed in all."""
+        return sum(self.removed.values())
+
+
+def collect_garbage(registry: Registry, store: ObjectStore, older_than_seconds: float) -> CollectionReport:
+    """Give up reservations older than `older_than_seconds` and delete their objects.
+
+    A version that is being uploaded holds its lock and is left alone however old it is. Versions that
+    were given up before are looked at again: an earlier collection may have been killed between the two steps.
+    """
+    report = CollectionReport()
+    pending, abandoned = registry.pending_versions(), registry.abandoned_versions()
+    progress = Progress("gc", "collect garbage", len(pending) + len(abandoned), "versions")
+    for reservation in [*pending, *abandoned]:
+        num_objects = _collect(registry, store, reservation, older_than_seconds)
+        if num_objects is None:
+            report.kept.append(reservation.name)
+        elif num_objects or reservation in pending:
+            report.removed[reservation.name] = num_objects
+        progress.advance(note=reservation.name)
+    return report
+
+
+def _collect(registry: Registry, store: ObjectStore, reservation: Reservation, older_than_seconds: float) -> int | None:
+    """Number of objects removed, None when the version is to be left alone."""
+    with registry.upload_lock(reservation, wait=False) as held:
+        if not held or _age(reservation) < timedelta(seconds=older_than_seconds):
+            return None
+        try:
+            registry.abandon(reservation.project, reservation.number)
+        except Conflict:
+            # It was committed since the list was read.
+            return None
+        return remove(store, version_prefix(reservation.project, reservation.number), first=MODEL_MANIFEST)
+
+
+def _age(reservation: Reservation) -> timedelta:
+    return datetime.now(UTC) - datetime.fromisoformat(reservation.created)

@@ -1,0 +1,137 @@
+"""The chain that a model version hangs on: every link must be there, and each must fit the next."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fairlead.errors import Conflict, GateFailed, IntegrityError, NotFound
+from fairlead.formats import dataset, evaluation, model, tokens
+from fairlead.formats.digests import of_file, of_json
+from fairlead.formats.evaluation import EvaluationReport
+from fairlead.formats.model import TrainingRecord
+from fairlead.registry.records import Promotion
+
+if TYPE_CHECKING:
+    from fairlead.registry.store import Registry
+
+VERDICT = "verdict.json"
+CONFIG_SECTIONS = ("data", "tokenization", "model", "training")
+# The metric that picks the champion when the verdict names none.
+DEFAULT_METRIC = "macro_f1"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained and evaluated model that may become a version."""
+
+    project: str
+    folder: Path
+    training: TrainingRecord
+    report: EvaluationReport
+    verdict: dict[str, Any]
+
+    @property
+    def closure(self) -> str:
+        """Digest of everything the version comes from, without clocks: the same closure is the same version."""
+        return of_json(
+            {
+                "project": self.project,
+                "training": self.training.model_dump(mode="json", exclude={"seconds"}),
+                "datasets": [[e.dataset, e.dataset_digest] for e in self.report.evaluations],
+            }
+        )
+
+    @property
+    def promotion(self) -> Promotion:
+        """When this model takes the champion's place."""
+        metric = self.verdict.get("champion_metric") or self.report.config.get("champion_metric") or DEFAULT_METRIC
+        return Promotion(metric, self.report.evaluations[0].dataset_digest, self.report.champion)
+
+
+def read_candidate(
+    project: str, data: Path, tokenized: Path, trained: Path, evaluated: Path, judged: Path
+) -> Candidate:
+    """Read what the stages left and check that it belongs together. Raises the error of the first broken link."""
+    training, report = model.read_training(trained), evaluation.read_report(evaluated)
+    candidate = Candidate(project, trained, training, report, _read_verdict(judged))
+    for name, value in _links(training):
+        if not value:
+            raise NotFound(
+                f"register {project}: the link {name!r} is missing in {trained / model.TRAINING}; train again"
+            )
+    data_digest = dataset.read_manifest(data).digest
+    tokens_digest = tokens.read_manifest(tokenized).digest
+    for name, here, there in (
+        ("project", project, training.project),
+        ("data version", data_digest, training.data_digest),
+        ("tokens", tokens_digest, training.tokens_digest),
+        ("evaluated run", report.run_id, training.run_id),
+        ("evaluated weights", report.weights_digest, training.weights_digest),
+        ("evaluated data version", report.data_digest, training.data_digest),
+    ):
+        if here != there:
+            raise Conflict(
+                f"register {project}: the link {name!r} is {here}, the model's is {there}; run the stages again"
+            )
+    _check_weights(trained, training)
+    _check_judged(candidate)
+    return candidate
+
+
+def check_recorded(registry: "Registry", candidate: Candidate) -> None:
+    """Check the links that the registry holds: the run, finished with these weights, and the data version."""
+    where, training = f"register {candidate.project}", candidate.training
+    try:
+        run = registry.get_run(training.run_id)
+        registry.get_data_version(training.data_digest)
+    except NotFound as error:
+        raise NotFound(f"{where}: a link is missing: {error}") from error
+    if (run.project, run.status, run.weights_digest) != (candidate.project, "finished", training.weights_digest):
+        raise Conflict(
+            f"{where}: the link 'run' is {run.run_id} of {run.project}, {run.status} with weights "
+            f"{run.weights_digest}, not {training.weights_digest}; train again"
+        )
+
+
+def _links(training: TrainingRecord) -> Iterator[tuple[str, Any]]:
+    """Name and value of everything that must be known; None or empty is missing."""
+    for name in ("run_id", "data_digest", "tokens_digest", "weights_digest", "labels"):
+        yield name, getattr(training, name)
+    for section in CONFIG_SECTIONS:
+        yield f"config.{section}", training.config.get(section)
+    for name in ("python", "torch", "packages_digest", "hardware"):
+        yield f"environment.{name}", getattr(training.environment, name)
+    for name in ("package", "source_digest"):
+        yield f"code.{name}", getattr(training.code, name)
+    if training.config.get("model", {}).get("base", "scratch") != "scratch":
+        yield "parent", training.parent
+
+
+def _check_weights(trained: Path, training: TrainingRecord) -> None:
+    path = trained / model.WEIGHTS
+    if not path.is_file():
+        raise NotFound(f"{path}: the link 'weights' is missing; train again")
+    if of_file(path) != training.weights_digest:
+        raise IntegrityError(f"{path}: its SHA-256 differs from {model.TRAINING}; it was changed: train again")
+
+
+def _check_judged(candidate: Candidate) -> None:
+    where = f"register {candidate.project}"
+    if not candidate.report.evaluations:
+        raise NotFound(f"{where}: the link 'evaluation' is missing; evaluate again")
+    if candidate.verdict.get("passed") is not True:
+        raise GateFailed(f"{where}: the gate did not pass this model; train a better one or change evaluation.gate")
+
+
+def _read_verdict(folder: Path) -> dict[str, Any]:
+    try:
+        verdict = json.loads((folder / VERDICT).read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise NotFound(f"{folder}: the link 'verdict' is missing (no {VERDICT}); run the gate first") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise IntegrityError(f"{folder / VERDICT}: it is not JSON ({error}); run the gate again") from error
+    if not isinstance(verdict, dict):
+        raise IntegrityError(f"{folder / VERDICT}: an object is expected; run the gate again")
+    return verdict

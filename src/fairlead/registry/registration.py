@@ -1,0 +1,114 @@
+"""The register stage: a trained model that passed its gate becomes a version.
+
+    reserve a number ──► upload under its lock, fairlead.json last ──► commit
+
+It may be killed anywhere and run again: the same closure finds its number again, what was uploaded
+is written anew, and a version that is committed already is only reported.
+"""
+
+from pathlib import Path
+
+from fairlead import events, places
+from fairlead.errors import Conflict, NotFound
+from fairlead.formats.atomic import write_json
+from fairlead.formats.digests import canonical_json, short
+from fairlead.formats.model import CLASSIFIER_SIGNATURE, ModelManifest, list_files, manifest_digest
+from fairlead.names import MODEL_MANIFEST, version_prefix
+from fairlead.registry import open_registry
+from fairlead.registry.links import Candidate, check_recorded, read_candidate
+from fairlead.registry.records import Reservation, VersionRecord
+from fairlead.registry.store import Registry
+from fairlead.stage import stage
+from fairlead.storage import ObjectStore, open_store
+from fairlead.storage.folders import remove
+
+VERSION = "version.json"
+
+
+@stage("register")
+def register_stage(project: str, data: str, tokens: str, model: str, evaluation: str, verdict: str, output: str) -> str:
+    """Register the model and write `<output>/version.json`; returns the version's name.
+
+    Raises NotFound or Conflict, naming the link, when the version would not be closed under all it came from.
+    """
+    candidate = read_candidate(project, Path(data), Path(tokens), Path(model), Path(evaluation), Path(verdict))
+    with open_registry() as registry:
+        version = register(registry, open_store(places.store_url()), candidate)
+    write_json(Path(output) / VERSION, describe(version))
+    events.result(
+        "register", {"version": version.name, "aliases": " ".join(version.aliases), "digest": short(version.digest)}
+    )
+    return version.name
+
+
+def describe(version: VersionRecord) -> dict[str, object]:
+    """What `version.json` holds."""
+    return {
+        "name": version.name,
+        "number": version.number,
+        "digest": version.digest,
+        "prefix": version.prefix,
+        "aliases": version.aliases,
+    }
+
+
+def register(registry: Registry, store: ObjectStore, candidate: Candidate) -> VersionRecord:
+    """Make a candidate a version, or find the version that it is already."""
+    check_recorded(registry, candidate)
+    reservation = registry.reserve_version(candidate.project, candidate.closure)
+    with registry.upload_lock(reservation):
+        # While this process waited for the lock, another may have ended the same registration.
+        current = registry.reserve_version(candidate.project, candidate.closure)
+        if current.committed:
+            return registry.get_version(current.project, current.number)
+        if current == reservation:
+            return _publish(registry, store, candidate, reservation)
+    # `store gc` gave the reservation up before the lock was held; the closure has a new number now.
+    return register(registry, store, candidate)
+
+
+def _publish(registry: Registry, store: ObjectStore, candidate: Candidate, reservation: Reservation) -> VersionRecord:
+    manifest = _manifest(candidate, reservation)
+    prefix = version_prefix(reservation.project, reservation.number)
+    _clear(store, prefix, manifest)
+    _upload(store, prefix, candidate.folder, manifest)
+    return registry.commit_version(manifest, prefix, candidate.promotion)
+
+
+def _manifest(candidate: Candidate, reservation: Reservation) -> ModelManifest:
+    files, training = list_files(candidate.folder), candidate.training
+    return ModelManifest(
+        project=candidate.project,
+        version=reservation.number,
+        name=reservation.name,
+        created=reservation.created,
+        digest=manifest_digest(files, training.labels, CLASSIFIER_SIGNATURE, training),
+        files=files,
+        labels=training.labels,
+        signature=CLASSIFIER_SIGNATURE,
+        training=training,
+        evaluations=[evaluation.to_dict() for evaluation in candidate.report.evaluations],
+    )
+
+
+def _clear(store: ObjectStore, prefix: str, manifest: ModelManifest) -> None:
+    """Remove what a killed upload left. Raises Conflict for a version that this registry did not write."""
+    try:
+        content = store.get_bytes(prefix + MODEL_MANIFEST)
+    except NotFound:
+        content = None
+    # The moment of reservation tells whose it is: numbers of one registry are never used twice.
+    if content is not None and canonical_json({"created": manifest.created})[1:-1] not in content:
+        raise Conflict(
+            f"{store.url}: it holds a {manifest.name} that this registry did not write; "
+            "use the registry that belongs to this store, or another store"
+        )
+    remove(store, prefix, first=MODEL_MANIFEST)
+
+
+def _upload(store: ObjectStore, prefix: str, folder: Path, manifest: ModelManifest) -> None:
+    size = sum(entry.size for entry in manifest.files.values())
+    progress = events.Progress("register", f"upload {manifest.name}", size, "bytes")
+    for name in manifest.files:
+        store.put_file(prefix + name, folder / name, progress.advance)
+    store.put_bytes(prefix + MODEL_MANIFEST, canonical_json(manifest.to_dict()))
