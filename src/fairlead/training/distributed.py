@@ -1,0 +1,221 @@
+"""One process a device, started by torch's elastic launcher; the same code for one process as for many.
+
+The launcher runs in the stage's process and starts `python -m fairlead.training.worker <job>` for each
+rank. A rank's failure comes back through torch's error file and becomes one sentence.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+import fairlead
+from fairlead import errors
+from fairlead.errors import ConfigError, FairleadError, TrainingError
+from fairlead.training.config import TrainConfig
+
+# What a rank has to end its step and write a checkpoint after SIGTERM; Kubernetes grants 30 s by default.
+SHUTDOWN_SECONDS = 28
+TOPOLOGY = Path("/sys/devices/system/cpu")
+
+
+@dataclass(frozen=True)
+class Group:
+    """This process among those that train together."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes files and reports."""
+        return self.rank == 0
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """`tensor` summed over all processes, in place."""
+        dist.all_reduce(tensor)
+        return tensor
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[Group]:
+    """Join the processes that the launcher started: NCCL on GPUs, gloo on CPU."""
+    local_rank = int(os.environ["LOCAL_RANK"])
+    device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Group(dist.get_rank(), dist.get_world_size(), device)
+    finally:
+        # After a failure the peers may be gone, and taking leave of them would hang.
+        if sys.exc_info()[0] is None:
+            dist.destroy_process_group()
+
+
+def device_here() -> torch.device:
+    """The kind of device that training uses on this machine."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def num_processes(config: TrainConfig) -> int:
+    """How many processes train. Raises ConfigError when the devices or the batch cannot be shared so."""
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    processes = config.processes or num_gpus or 1
+    if num_gpus and processes > num_gpus:
+        raise ConfigError(f"training.processes: {processes} is more than the {num_gpus} GPUs here; lower it")
+    if processes > config.batch_size:
+        raise ConfigError(
+            f"training.processes: {processes} is more than training.batch_size ({config.batch_size}); "
+            "lower it or raise the batch size"
+        )
+    return processes
+
+
+def num_threads(config: TrainConfig, processes: int) -> int:
+    """Threads of each process: the physical cores shared out, since two threads on one core slow each other."""
+    return config.threads or max(1, physical_cores() // processes)
+
+
+def physical_cores() -> int:
+    """Cores that this process may use: hyper-threads count once, and a container's limit is kept."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    siblings = set()
+    for cpu in allowed:
+        try:
+            siblings.add((TOPOLOGY / f"cpu{cpu}/topology/thread_siblings_list").read_text())
+        except OSError:
+            siblings.add(str(cpu))
+    return max(1, min(len(siblings), _cpu_limit() or len(siblings)))
+
+
+def _cpu_limit() -> int | None:
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return None if quota == "max" else max(1, int(quota) // int(period))
+    except (OSError, ValueError):
+        return None
+
+
+def launch(job: Path, run_id: str, processes: int, threads: int) -> None:
+    """Run the worker on `job` in every rank and wait.
+
+    Raises the error that a rank raised, with the rank named; TrainingError when one was killed or
+    when this process was told to stop (the ranks have then written a checkpoint).
+    """
+    # Importing the launcher takes a second, which only this stage should pay.
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    # Its own report of a failure is a page long; ours is the sentence.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    with tempfile.TemporaryDirectory(prefix="fairlead-ranks-") as logs, _signals_kept(), _environment(threads):
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=processes,
+            run_id=run_id,
+            rdzv_backend="c10d",
+            rdzv_endpoint="127.0.0.1:0",
+            local_addr="127.0.0.1",
+            max_restarts=0,
+            shutdown_timeout=SHUTDOWN_SECONDS,
+            logs_specs=DefaultLogsSpecs(log_dir=logs),
+        )
+        try:
+            elastic_launch(config, sys.executable)("-u", "-m", "fairlead.training.worker", str(job))
+        except ChildFailedError as error:
+            raise failure(error.failures) from error
+        except SignalException as error:
+            raise stopped(signal.Signals(error.sigval).name) from error
+
+
+def stopped(by: str) -> TrainingError:
+    """The error of a run that was told to stop."""
+    return TrainingError(f"train: it was stopped by {by} and its state is kept; run again to go on from there")
+
+
+def failure(failures: Mapping[int, Any]) -> FairleadError:
+    """The error to report among those of the ranks (torch's ProcessFailure by rank): the cause, not its echoes."""
+    rank = min(failures, key=lambda r: (_echo(failures[r]), failures[r].timestamp, r))
+    kind, text = _message(failures[rank])
+    cls = getattr(errors, kind, None)
+    if isinstance(cls, type) and issubclass(cls, FairleadError):
+        return cls(text if len(failures) == 1 and rank == 0 else f"{text} (rank {rank})")
+    reason = f"{kind}: {text}" if kind else text
+    return TrainingError(f"train: rank {rank} failed ({reason}); see the log above, then run again to resume")
+
+
+def _echo(failed: Any) -> int:
+    """0 for a sentence of ours, 1 for any other cause, 2 for what a rank says when another one is gone."""
+    kind, text = _message(failed)
+    if isinstance(getattr(errors, kind, None), type):
+        return 0
+    gone = any(sign in text for sign in ("gloo", "NCCL", "Connection", "connection", "Broken pipe"))
+    return 2 if gone or failed.exitcode in (-signal.SIGTERM, -signal.SIGINT) else 1
+
+
+def _message(failed: Any) -> tuple[str, str]:
+    """The exception's name and text; for a killed process an empty name and the signal."""
+    if failed.exitcode < 0:
+        return "", f"killed by {failed.signal_name()}, which is often a lack of memory"
+    if not isinstance(failed.message, dict):
+        return "", f"exit code {failed.exitcode}"
+    kind, _, text = str(failed.message["message"]).partition(": ")
+    return kind, " ".join(text.split())[:500]
+
+
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[None]:
+    """The launcher installs signal handlers and leaves them; put back what was there."""
+    names = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {name: signal.getsignal(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+@contextlib.contextmanager
+def _environment(threads: int) -> Iterator[None]:
+    """What the ranks inherit; the launcher copies this process's environment."""
+    source = str(Path(fairlead.__file__).parent.parent)
+    path = os.pathsep.join(dict.fromkeys([source, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]))
+    values = {
+        "OMP_NUM_THREADS": str(threads),
+        # cuBLAS repeats itself only with a workspace of fixed size.
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        # Everything is local by now; a look-up on the network would be a bug.
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        # The ranks run the package that this process runs, installed or not.
+        "PYTHONPATH": path,
+    }
+    if sys.platform == "linux":
+        values["GLOO_SOCKET_IFNAME"] = os.environ.get("GLOO_SOCKET_IFNAME", "lo")
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,47 @@
+"""What the stage hands to every rank, as a JSON file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fairlead.config import Config
+from fairlead.training.config import ModelConfig, TrainConfig
+
+
+class Job(Config):
+    """One run of training, fully resolved."""
+
+    run_id: str
+    """Name of the run, the same whenever the same training is asked for."""
+    project: str
+    """The project."""
+    tokens: str
+    """Folder of the tokenized data version."""
+    base: str | None
+    """Local folder of the base model; None from scratch."""
+    parent: str | None
+    """Digest of the base model; None from scratch."""
+    data: dict[str, Any]
+    """The resolved DataConfig, for the record."""
+    model: ModelConfig
+    """Which model."""
+    training: TrainConfig
+    """How."""
+    folder: str
+    """Where checkpoints and the finished model are kept."""
+    threads: int
+    """CPU threads of each rank."""
+
+    def sections(self, tokenization: dict[str, Any]) -> dict[str, Any]:
+        """The resolved settings by section, as they are recorded."""
+        return {
+            "data": self.data,
+            "tokenization": tokenization,
+            "model": self.model.to_dict(),
+            "training": self.training.to_dict(),
+        }
+
+
+def read_job(path: Path) -> Job:
+    """Read what `write_json(path, job.to_dict())` wrote."""
+    return Job.parse(json.loads(path.read_text("utf-8")), where=str(path))

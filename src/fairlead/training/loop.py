@@ -1,0 +1,239 @@
+"""The training loop of one process: step, validate, keep.
+
+The loss of a step is the sum over its global batch divided by the size of that batch, whatever the
+number of processes W: each process sums over its own micro-batches r::W, and DDP averages over
+processes, so every term is multiplied by W.
+"""
+
+import contextlib
+import math
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from fairlead.errors import TrainingError
+from fairlead.events import Progress
+from fairlead.formats.tokens import TokenArrays
+from fairlead.training import checkpoint
+from fairlead.training.batches import Plan, Rows, collate, micro_batches, random_state
+from fairlead.training.checkpoint import Best, State
+from fairlead.training.config import TrainConfig
+from fairlead.training.distributed import Group
+from fairlead.training.losses import cross_entropy_B, is_better
+from fairlead.training.metrics import MetricLog
+from fairlead.training.optimizers import build_optimizer, clip_gradient, set_learning_rate
+from fairlead.training.schedules import learning_rate
+from fairlead.training.validation import validate
+
+# The rows of a validation batch need no memory for gradients.
+VALIDATION_BUDGET_FACTOR = 2
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What is trained on and what picks the best step."""
+
+    train: TokenArrays
+    validation: TokenArrays
+    pad_token_id: int
+
+
+class Loop:
+    """One process of a run, from its newest checkpoint to its end."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        model: nn.Module,
+        splits: Splits,
+        group: Group,
+        folder: Path,
+        log: MetricLog | None = None,
+        stop_requested: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`log` is given to the first process only; `stop_requested` says that SIGTERM came to this one."""
+        self.config, self.splits, self.group, self.folder = config, splits, group, folder
+        self.log, self.stop_requested = log, stop_requested
+        self.plan = Plan(splits.train.num_rows, config.batch_size, config.epochs, config.max_steps, config.seed)
+        self.model = model.to(group.device).train()
+        self._lengths = splits.train.lengths
+        self._pieces = micro_batches(
+            _all_rows(splits.validation),
+            splits.validation.lengths,
+            config.micro_batch_tokens * VALIDATION_BUDGET_FACTOR,
+        )
+        _freeze_unreached(self.model, self._micro_loss(self.model, _all_rows(splits.train)[:1]))
+        self.optimizer = build_optimizer(self.model, config)
+        self.state = self._resume()
+        self._ddp = self._wrap()
+
+    def run(self) -> bool:
+        """Train to the end. Returns False when told to stop before; a checkpoint is then written."""
+        self._clock = time.monotonic()
+        progress = Progress("train", "training", self.plan.num_steps, "steps")
+        progress.done = self.state.step
+        while True:
+            if not self.state.validated and not self._validate():
+                return False
+            if self.state.stopped_early or self.state.step >= self.plan.num_steps:
+                return True
+            told_to_stop = self._step(self.state.step + 1, progress)
+            if told_to_stop:
+                self._save()
+                return False
+            if self.state.validated and self.state.step % self.config.checkpoint_every_steps == 0:
+                self._save()
+
+    def load_best(self) -> None:
+        """Put the weights of the best step into the model."""
+        assert self.state.best is not None
+        path = checkpoint.step_folder(self.folder, self.state.best.step)
+        checkpoint.verify(path)
+        checkpoint.restore_model(path, self.model)
+
+    def _step(self, step: int, progress: Progress) -> bool:
+        """One update of the weights; whether any process was told to stop."""
+        started = time.monotonic()
+        rate = learning_rate(self.config, step, self.plan.num_steps)
+        set_learning_rate(self.optimizer, rate)
+        self.optimizer.zero_grad(set_to_none=True)
+        rows = self.plan.rows(step)
+        # One exchange carries the loss and whether SIGTERM came to any process.
+        own = [self._backward(step, rows), float(self.stop_requested())]
+        sums = self.group.sum(torch.tensor(own, dtype=torch.float64, device=self.group.device))
+        loss = float(sums[0]) / len(rows)
+        norm = clip_gradient(self.model, self.config.gradient_clip)
+        _check_finite(step, loss, norm)
+        self.optimizer.step()
+        num_tokens = int(self._lengths[rows].sum())
+        seconds = time.monotonic() - started
+        self._advance(step=step, validated=not self._is_due(step), num_tokens=self.state.num_tokens + num_tokens)
+        rates = {"loss": loss, "learning_rate": rate, "gradient_norm": norm, "tokens_per_second": num_tokens / seconds}
+        if self.log:
+            self.log.add(step, rates)
+        if self.group.is_first:
+            progress.advance(note=f"loss {loss:.4f}, {num_tokens / seconds:,.0f} tokens/s")
+        return bool(sums[1] > 0)
+
+    def _backward(self, step: int, rows: Rows) -> float:
+        """Add this process's share of the gradient; the sum of its losses."""
+        pieces = micro_batches(rows, self._lengths, self.config.micro_batch_tokens)
+        rank, world_size = self.group.rank, self.group.world_size
+        num_rounds, total = -(-len(pieces) // world_size), 0.0
+        for turn in range(num_rounds):
+            index = turn * world_size + rank
+            last = turn == num_rounds - 1
+            # Gradients are exchanged once, in the backward pass of the last round.
+            with contextlib.nullcontext() if last else self._ddp.no_sync():
+                torch.manual_seed(random_state(self.config.seed, step, index))
+                if index < len(pieces):
+                    loss = self._micro_loss(self._ddp, pieces[index])
+                    total += float(loss.detach())
+                else:
+                    # DDP waits for every process: one without a micro-batch adds a gradient of zero.
+                    loss = self._micro_loss(self._ddp, pieces[-1][-1:]) * 0.0
+                torch.autograd.backward(loss * (world_size / len(rows)))
+        return total
+
+    def _micro_loss(self, model: nn.Module, rows: Rows) -> torch.Tensor:
+        batch = collate(self.splits.train, rows, self.splits.pad_token_id).to(self.group.device)
+        with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            logits_BC = model(input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT).logits
+        return cross_entropy_B(logits_BC, batch.labels_B, self.config.label_smoothing).sum()
+
+    def _validate(self) -> bool:
+        """Score the current step and keep its checkpoint; False when told to stop meanwhile."""
+        splits = self.splits
+        metrics = validate(
+            self.model, splits.validation, self._pieces, splits.pad_token_id, self.group, self.stop_requested
+        )
+        if metrics is None:
+            self._save()
+            return False
+        self._judge(metrics)
+        if self.log:
+            self.log.add(self.state.step, {f"validation/{name}": value for name, value in metrics.items()})
+        self._save()
+        return True
+
+    def _judge(self, metrics: dict[str, float]) -> None:
+        """Note whether this step is the best so far, and whether patience has run out."""
+        name, best = self.config.metric, self.state.best
+        if is_better(name, metrics[name], best.metrics[name] if best else None):
+            self._advance(validated=True, best=Best(step=self.state.step, metrics=metrics), validations_without_gain=0)
+            return
+        without_gain = self.state.validations_without_gain + 1
+        patience = self.config.patience
+        stopped = patience is not None and without_gain >= patience
+        self._advance(validated=True, validations_without_gain=without_gain, stopped_early=stopped)
+
+    def _save(self) -> None:
+        if not self.group.is_first:
+            return
+        if self.log:
+            self.log.flush()
+        self._advance(seconds=self.state.seconds + time.monotonic() - self._clock)
+        self._clock = time.monotonic()
+        checkpoint.save(self.folder, self.state, self.model, self.optimizer)
+        checkpoint.prune(self.folder, self.config.keep_checkpoints)
+
+    def _is_due(self, step: int) -> bool:
+        every = self.config.eval_every_steps or self.plan.steps_per_epoch
+        return step % every == 0 or step == self.plan.num_steps
+
+    def _advance(self, **changes: object) -> None:
+        self.state = self.state.model_copy(update=changes)
+
+    def _resume(self) -> State:
+        """Load the newest intact checkpoint; the first process picks it, since it sets damaged ones aside."""
+        found = checkpoint.newest(self.folder) if self.group.is_first else None
+        step = int(self.group.sum(torch.tensor(found.step if found else 0, device=self.group.device)))
+        if step == 0:
+            return State()
+        path = checkpoint.step_folder(self.folder, step)
+        checkpoint.restore(path, self.model, self.optimizer)
+        return found or checkpoint.verify(path)
+
+    def _wrap(self) -> DistributedDataParallel:
+        """DDP, with its buckets settled.
+
+        DDP orders its buckets anew after the first backward pass, and with three processes or more
+        the order decides how sums are rounded. A first pass of zero settles the order, so that a
+        resumed run sums as one that was never interrupted.
+        """
+        device_ids = [self.group.device.index] if self.group.device.type == "cuda" else None
+        with warnings.catch_warnings():
+            # Newer torch would have it named forward_sync_buffers, which older torch does not know.
+            warnings.simplefilter("ignore", FutureWarning)
+            ddp = DistributedDataParallel(
+                self.model, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
+        torch.autograd.backward(self._micro_loss(ddp, _all_rows(self.splits.train)[:1]) * 0.0)
+        return ddp
+
+
+def _freeze_unreached(model: nn.Module, loss: torch.Tensor) -> None:
+    """Freeze weights that the loss does not depend on (a pooler that the head ignores): DDP would wait for them."""
+    torch.autograd.backward(loss)
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+    model.zero_grad(set_to_none=True)
+
+
+def _all_rows(arrays: TokenArrays) -> Rows:
+    return torch.arange(arrays.num_rows).numpy()
+
+
+def _check_finite(step: int, loss: float, norm: float) -> None:
+    for what, value in (("loss", loss), ("gradient's norm", norm)):
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"train: the {what} is {value} at step {step}; lower training.learning_rate "
+                "or set training.gradient_clip, and check the base model's weights"
+            )

@@ -1,0 +1,180 @@
+"""The train stage: check what fits, name the run, train it in its processes, leave the model."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fairlead import places, provenance
+from fairlead.errors import Conflict, DataError, FairleadError, NotFound
+from fairlead.events import result
+from fairlead.formats import dataset
+from fairlead.formats import tokens as token_format
+from fairlead.formats.atomic import write_json
+from fairlead.formats.digests import of_json, short
+from fairlead.formats.model import Environment, TrainingRecord
+from fairlead.formats.tokens import UNKNOWN_LABEL, TokensManifest
+from fairlead.names import check_project
+from fairlead.registry import Registry, open_registry
+from fairlead.stage import stage
+from fairlead.storage.sources import fingerprint, localize
+from fairlead.training import distributed
+from fairlead.training.config import ModelConfig, TrainConfig
+from fairlead.training.finished import copy_finished, hardware, read_finished
+from fairlead.training.job import Job
+from fairlead.training.models import SCRATCH, check_layout
+
+# These say how a run is carried out, not what it learns: a run resumes though they changed.
+CARRYING_OUT = ("processes", "threads", "checkpoint_every_steps", "keep_checkpoints")
+
+
+@stage("train")
+def train_stage(
+    project: str, data: str, tokens: str, model: dict[str, Any], training: dict[str, Any], output: str
+) -> None:
+    """Train a model on tokenized data and leave its folder, with training.json, at `output`.
+
+    The run's name follows from all that it depends on, so the same call after a kill goes on from
+    the last checkpoint, and after the end gives the same model again.
+    """
+    check_project(project)
+    model_config = ModelConfig.parse(model, where="model")
+    config = TrainConfig.parse(training, where="training")
+    manifest = _check_data(Path(data), Path(tokens))
+    processes = distributed.num_processes(config)
+    job = _plan(project, Path(data), Path(tokens), manifest, model_config, config, processes)
+    record = read_finished(Path(job.folder))
+    if record:
+        print(f"train: {job.run_id} is finished; its model is used (remove {job.folder} to train anew)", flush=True)
+    with open_registry() as registry:
+        record = _note(registry, record, manifest) if record else _train(registry, job, manifest, processes)
+    copy_finished(Path(job.folder), Path(output))
+    result("train", _rows(record, config.metric))
+
+
+def run_id(project: str, tokens_digest: str, parent: str | None, model: ModelConfig, config: TrainConfig) -> str:
+    """The run's name: `run_` and 12 hex digits over everything that decides the weights."""
+    environment = provenance.environment("", 1, 1)
+    learns = {name: value for name, value in config.to_dict().items() if name not in CARRYING_OUT}
+    identity = {
+        "project": project,
+        "tokens": tokens_digest,
+        "model": model.to_dict() | {"base": parent or SCRATCH},
+        "training": learns,
+        "code": provenance.code().source_digest,
+        "torch": environment.torch,
+    }
+    return f"run_{short(of_json(identity))}"
+
+
+def _plan(
+    project: str,
+    data: Path,
+    tokens: Path,
+    manifest: TokensManifest,
+    model: ModelConfig,
+    config: TrainConfig,
+    processes: int,
+) -> Job:
+    base = parent = None
+    if model.base != SCRATCH:
+        base = localize(model.base, places.home() / "bases", stage="train")
+        check_layout(base)
+        parent = fingerprint(model.base, stage="train")
+    name = run_id(project, manifest.digest, parent, model, config)
+    return Job(
+        run_id=name,
+        project=project,
+        tokens=str(tokens.absolute()),
+        base=str(base) if base else None,
+        parent=parent,
+        data=dataset.read_manifest(data).config,
+        model=model,
+        training=config,
+        folder=str(places.checkpoints(name)),
+        threads=distributed.num_threads(config, processes),
+    )
+
+
+def _train(registry: Registry, job: Job, manifest: TokensManifest, processes: int) -> TrainingRecord:
+    """Train in `processes` ranks, with the run's beginning and end in the registry."""
+    environment = provenance.environment(hardware(distributed.device_here()), processes, job.threads)
+    _start(registry, job.run_id, job.project, manifest, job.sections(manifest.config), environment)
+    try:
+        record = _launch(job, processes)
+    except FairleadError as error:
+        registry.finish_run(job.run_id, "failed", reason=str(error))
+        raise
+    _finish(registry, record)
+    return record
+
+
+def _note(registry: Registry, record: TrainingRecord, manifest: TokensManifest) -> TrainingRecord:
+    """Make the registry agree with a run that finished before; the stage may have been killed in between."""
+    try:
+        noted = registry.get_run(record.run_id).status == "finished"
+    except NotFound:
+        _start(registry, record.run_id, record.project, manifest, record.config, record.environment)
+        noted = False
+    if not noted:
+        _finish(registry, record)
+    return record
+
+
+def _start(
+    registry: Registry,
+    name: str,
+    project: str,
+    manifest: TokensManifest,
+    config: dict[str, Any],
+    environment: Environment,
+) -> None:
+    seed = int(config["training"]["seed"])
+    code = provenance.code()
+    registry.start_run(name, project, manifest.data_digest, manifest.digest, config, seed, environment, code)
+
+
+def _finish(registry: Registry, record: TrainingRecord) -> None:
+    registry.finish_run(record.run_id, "finished", weights_digest=record.weights_digest, metrics=record.validation)
+
+
+def _launch(job: Job, processes: int) -> TrainingRecord:
+    with tempfile.TemporaryDirectory(prefix="fairlead-job-") as folder:
+        path = Path(folder) / "job.json"
+        write_json(path, job.to_dict())
+        distributed.launch(path, job.run_id, processes, job.threads)
+    record = read_finished(Path(job.folder))
+    if record is None:
+        raise distributed.stopped("a signal to its processes")
+    return record
+
+
+def _check_data(data: Path, tokens: Path) -> TokensManifest:
+    """Check that the tokens are those of the data, and can be learned from."""
+    manifest = token_format.read_manifest(tokens)
+    if manifest.data_digest != dataset.read_manifest(data).digest:
+        raise Conflict(f"{tokens}: these are the tokens of another data version than {data}; run tokenize again")
+    if len(manifest.labels) < 2:
+        raise DataError(f"{tokens}: it has {len(manifest.labels)} class; a classifier needs at least 2")
+    for split in (dataset.TRAIN, dataset.VALIDATION):
+        labels = token_format.open_split(tokens, manifest, split).labels
+        if len(labels) == 0:
+            raise DataError(f"{tokens}: the split {split!r} has no rows; give it some")
+        if labels.min() <= UNKNOWN_LABEL or labels.max() >= len(manifest.labels):
+            row = int(np.flatnonzero((labels <= UNKNOWN_LABEL) | (labels >= len(manifest.labels)))[0])
+            raise DataError(f"{tokens}: row {row} of {split!r} has a label that training does not; remove the row")
+    return manifest
+
+
+def _rows(record: TrainingRecord, metric: str) -> dict[str, Any]:
+    return {
+        "run": record.run_id,
+        "steps": record.steps,
+        "best_step": record.best_step,
+        f"validation_{metric}": round(record.validation[metric], 4),
+        "seconds": round(record.seconds, 1),
+        "processes": record.environment.world_size,
+        "threads": record.environment.num_threads,
+        "weights": short(record.weights_digest),
+    }

@@ -1,0 +1,45 @@
+"""Scores a model on the validation split, shared out over all processes and gathered exactly."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from fairlead.formats.tokens import TokenArrays
+from fairlead.training.batches import Rows, collate
+from fairlead.training.distributed import Group
+from fairlead.training.losses import cross_entropy_B, scores
+
+
+@torch.no_grad()
+def validate(
+    model: nn.Module,
+    arrays: TokenArrays,
+    pieces: list[Rows],
+    pad_token_id: int,
+    group: Group,
+    stop_requested: Callable[[], bool],
+) -> dict[str, float] | None:
+    """The validation metrics, the same on every process and at any number of them; None when told to stop.
+
+    Each process fills in its own rows of a table of zeros, so the sum over processes is the whole
+    table without rounding.
+    """
+    # float64 holds class ids and float32 losses exactly; one row more counts the processes told to stop.
+    table = torch.zeros(arrays.num_rows + 1, 2, dtype=torch.float64)
+    model.eval()
+    for rows in pieces[group.rank :: group.world_size]:
+        if stop_requested():
+            table[-1, 0] = 1
+            break
+        batch = collate(arrays, rows, pad_token_id).to(group.device)
+        logits_BC = model(input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT).logits
+        table[rows, 0] = logits_BC.argmax(dim=1).double().cpu()
+        table[rows, 1] = cross_entropy_B(logits_BC, batch.labels_B).double().cpu()
+    model.train()
+    whole = group.sum(table.to(group.device)).cpu().numpy()
+    if whole[-1, 0] > 0:
+        return None
+    labels = np.asarray(arrays.labels, dtype=np.int64)
+    return scores(whole[:-1, 0].astype(np.int64), labels, whole[:-1, 1])

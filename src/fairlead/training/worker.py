@@ -1,0 +1,139 @@
+"""What each rank runs: `python -m fairlead.training.worker <job.json>`, started by the launcher."""
+
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import torch
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+from fairlead.errors import FairleadError, TrainingError
+from fairlead.formats import tokens as token_format
+from fairlead.registry import open_registry
+from fairlead.stage import disk_sentence
+from fairlead.training import checkpoint
+from fairlead.training.distributed import Group, joined
+from fairlead.training.finished import write_finished
+from fairlead.training.job import Job, read_job
+from fairlead.training.loop import Loop, Splits
+from fairlead.training.metrics import MetricLog
+from fairlead.training.models import build_model
+
+LOCK = "lock"
+# A killed stage's ranks notice within half a second; the rest is room for a busy machine.
+LOCK_SECONDS = 15.0
+PARENT_POLL_SECONDS = 0.5
+
+_stop = threading.Event()
+
+
+def main(arguments: list[str]) -> int:
+    """Train as one rank; a failure goes to torch's error file, where the stage reads it."""
+    handler = get_error_handler()
+    handler.initialize()
+    signal.signal(signal.SIGTERM, _request_stop)
+    signal.signal(signal.SIGINT, _request_stop)
+    _die_with_parent()
+    try:
+        work(read_job(Path(arguments[0])))
+        return 0
+    except FairleadError as error:
+        handler.record_exception(error)
+    except OSError as error:
+        traceback.print_exc()
+        handler.record_exception(TrainingError(disk_sentence("train", error)))
+    except Exception as error:
+        traceback.print_exc()
+        handler.record_exception(error)
+    return 1
+
+
+def work(job: Job) -> None:
+    """One rank's part of the run: parse, build, train, keep."""
+    torch.set_num_threads(job.threads)
+    torch.use_deterministic_algorithms(True)
+    # Filling fresh memory would cost time, and nothing here reads memory before it is written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    manifest = token_format.read_manifest(Path(job.tokens))
+    splits = Splits(
+        train=token_format.open_split(Path(job.tokens), manifest, "train"),
+        validation=token_format.open_split(Path(job.tokens), manifest, "validation"),
+        pad_token_id=manifest.pad_token_id,
+    )
+    torch.manual_seed(job.training.seed)
+    model = build_model(job.model, manifest, Path(job.base) if job.base else None)
+    with joined() as group, _alone(Path(job.folder), group), _metric_log(job, group) as log:
+        loop = Loop(job.training, model, splits, group, Path(job.folder), log, _stop.is_set)
+        if loop.run() and group.is_first:
+            loop.load_best()
+            write_finished(job, manifest, model, loop.state, group)
+            checkpoint.remove_all(Path(job.folder))
+
+
+@contextlib.contextmanager
+def _metric_log(job: Job, group: Group) -> Iterator[MetricLog | None]:
+    """The first rank's log into the registry; what it could not write before, it writes or fails with at the end."""
+    if not group.is_first:
+        yield None
+        return
+    with open_registry() as registry:
+        log = MetricLog(registry, job.run_id)
+        yield log
+        log.close()
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, group: Group) -> Iterator[None]:
+    """Let one process group at a time work on a run's folder; the lock ends with its process."""
+    if not group.is_first:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as file:
+        deadline = time.monotonic() + LOCK_SECONDS
+        while not _locked(file.fileno()):
+            if time.monotonic() > deadline:
+                raise TrainingError(f"{folder}: another process trains this run; wait for it or stop it")
+            time.sleep(0.1)
+        yield
+
+
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+
+
+def _request_stop(_signal: int, _frame: FrameType | None) -> None:
+    _stop.set()
+
+
+def _die_with_parent() -> None:
+    """End with the launcher even when it was killed with SIGKILL, or this rank would go on unseen."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_POLL_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    if code:
+        # A rank whose peers are gone would wait for them while Python shuts down.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
