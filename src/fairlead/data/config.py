@@ -1,8 +1,9 @@
 """Settings of ingest and tokenize."""
 
-from typing import Literal
+import re
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from fairlead.config import Config
 
@@ -37,17 +38,34 @@ class DataConfig(Config):
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the split, 0 to 2^32 - 1. Default 0."""
     duplicates: Literal["drop", "keep"] = "drop"
-    """Rows whose normalised text and label repeat an earlier row. Default `drop`: the first is kept."""
+    """Rows whose normalised text and label repeat an earlier row of their source. Default `drop`: the first is
+    kept. An own test or extra source is counted and kept as it is, by this and the next setting."""
     conflicts: Literal["drop", "majority", "keep"] = "drop"
     """Rows with one normalised text but several labels. Default `drop`: none of them is kept."""
     leakage: Literal["drop", "keep"] = "drop"
-    """Training and validation rows whose normalised text stands in an own test or extra source. Default `drop`."""
+    """Training and validation rows whose normalised text stands in an own test or extra source, and training
+    rows whose text stands in an own validation source. Default `drop`."""
     max_rejected_share: float = Field(0.01, ge=0, le=1)
     """Share of malformed rows above which ingest stops, 0 to 1. Default 0.01."""
     max_text_bytes: int = Field(1_000_000, ge=1)
     """UTF-8 bytes of a text above which its row is set aside. Default 1,000,000."""
     max_classes: int = Field(1000, ge=2)
     """Number of labels above which ingest stops: more usually means the wrong column. Default 1,000."""
+
+    @field_validator("extra")
+    @classmethod
+    def _legal_names(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name) or name in ("train", "validation", "test"):
+                raise ValueError(f"{name!r} cannot name a data set; use a-z, 0-9 and _, but no split's name")
+        return value
+
+    @model_validator(mode="after")
+    def _rows_left(self) -> Self:
+        fractions = (0 if self.validation else self.validation_fraction, 0 if self.test else self.test_fraction)
+        if sum(fractions) >= 1:
+            raise ValueError("validation_fraction and test_fraction leave no rows to train on")
+        return self
 
 
 class TokenizationConfig(Config):

@@ -1,0 +1,61 @@
+"""Writes the splits of a data version as Parquet while their digests and label counts are taken."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fairlead.data.assignment import Codes
+from fairlead.data.spool import SCHEMA, Spool
+from fairlead.formats.dataset import RowDigest, SplitSummary
+
+# Bytes of rows held before a row group is written: large enough to compress, small beside the memory allowed.
+ROW_GROUP_BYTES = 16 << 20
+
+
+class SplitWriter:
+    """One split's file, digest and counts."""
+
+    def __init__(self, path: Path) -> None:
+        self._writer = pq.ParquetWriter(path, SCHEMA, compression="zstd", use_dictionary=["label", "source"])
+        self._held: list[pa.RecordBatch] = []
+        self._digest = RowDigest()
+        self._counts: Counter[str] = Counter()
+
+    def add(self, rows: pa.RecordBatch) -> None:
+        """Add rows in order."""
+        labels = rows["label"].to_pylist()
+        for text, label in zip(rows["text"].to_pylist(), labels, strict=True):
+            self._digest.add(text, label)
+        self._counts.update(labels)
+        self._held.append(rows)
+        if sum(held.nbytes for held in self._held) >= ROW_GROUP_BYTES:
+            self._flush()
+
+    def close(self) -> SplitSummary:
+        """End the file."""
+        self._flush()
+        self._writer.close()
+        counts = dict(sorted(self._counts.items()))
+        return SplitSummary(num_rows=self._digest.num_rows, digest=self._digest.digest(), label_counts=counts)
+
+    def _flush(self) -> None:
+        if self._held:
+            self._writer.write_table(pa.Table.from_batches(self._held))
+            self._held = []
+
+
+def write_splits(
+    spool: Spool, names: Sequence[str], codes: Codes, folder: Path, advance: Callable[[int], None]
+) -> dict[str, SplitSummary]:
+    """Write `<name>.parquet` for each split; `codes` has each row's split, by index in `names`."""
+    writers = [SplitWriter(folder / f"{name}.parquet") for name in names]
+    for first, batch in spool.batches():
+        wanted = codes[first : first + batch.num_rows]
+        for code in np.unique(wanted[wanted >= 0]).tolist():
+            writers[code].add(batch.filter(pa.array(wanted == code)))
+        advance(batch.num_rows)
+    return {name: writer.close() for name, writer in zip(names, writers, strict=True)}
