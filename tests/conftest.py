@@ -2,8 +2,9 @@
 
 import os
 import shutil
+import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -92,3 +93,35 @@ def _write_split(folder: Path, name: str, rows: Rows) -> dataset.SplitSummary:
     table = pa.table({"text": texts, "label": labels, "line": lines, "source": ["test"] * len(rows)})
     pq.write_table(table, folder / f"{name}.parquet")
     return dataset.SplitSummary(num_rows=len(rows), digest=digest.digest(), label_counts=dict(Counter(labels)))
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """A real S3 server: the one at FAIRLEAD_TEST_S3_ENDPOINT (with AWS_* credentials), or moto's over loopback."""
+    given = os.environ.get("FAIRLEAD_TEST_S3_ENDPOINT")
+    if given:
+        yield given
+        return
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3_url(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """`s3://` address of an empty bucket of the test's own; the AWS variables are set for it."""
+    import boto3
+
+    if not os.environ.get("FAIRLEAD_TEST_S3_ENDPOINT"):
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test-access-key")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test-secret-key")
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+    bucket = f"fairlead-test-{uuid.uuid4().hex}"
+    region = os.environ.get("AWS_REGION", "us-east-1")
+    boto3.client("s3", endpoint_url=s3_endpoint, region_name=region).create_bucket(Bucket=bucket)
+    return f"s3://{bucket}"

@@ -1,7 +1,7 @@
 """Addresses as they may be printed: without credentials."""
 
 import re
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 HIDDEN = "***"
 
@@ -18,11 +18,11 @@ def redact(address: str) -> str:
         return address
     try:
         parts = urlsplit(address)
-        host, query = parts.netloc.rpartition("@")[2], parse_qsl(parts.query, keep_blank_values=True)
+        host, query = parts.netloc.rpartition("@")[2], parts.query.split("&")
     except ValueError:
         return address.partition("://")[0] + "://" + HIDDEN
     user = f"{HIDDEN}@" if "@" in parts.netloc else ""
-    names = "&".join(f"{name}={HIDDEN}" for name, _ in query) if query else HIDDEN
+    names = "&".join(f"{part.partition('=')[0]}={HIDDEN}" if "=" in part else HIDDEN for part in query)
     return f"{parts.scheme}://{user}{host}{parts.path}" + (f"?{names}" if parts.query else "")
 
 

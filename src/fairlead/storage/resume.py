@@ -102,20 +102,32 @@ def _fill(remote: Remote, file: BinaryIO, advance: Advance) -> bool:
         file.truncate(0)
         start = 0
     advance(start)
+
+    def take(chunk: bytes) -> None:
+        file.write(chunk)
+        advance(len(chunk))
+
+    try:
+        pump(remote, take, start)
+    finally:
+        # What came so far is what the next try goes on from.
+        file.flush()
+    return start > 0
+
+
+def pump(remote: Remote, take: Callable[[bytes], object], start: int = 0) -> None:
+    """Give `take` the content of `remote` from `start` on, piece by piece, reconnecting as often as that helps."""
     done, fruitless = start, 0
     while True:
         before = done
         try:
             for chunk in remote.read(done) if done != remote.size else ():
-                file.write(chunk)
+                take(chunk)
                 done += len(chunk)
-                advance(len(chunk))
             if remote.size is not None and done < remote.size:
                 raise Interrupted(f"it ended after {done:,} of {remote.size:,} bytes")
-            file.flush()
-            return start > 0
+            return
         except Interrupted as error:
-            file.flush()
             fruitless = 0 if done > before else fruitless + 1
             if fruitless >= MAX_FRUITLESS_TRIES or not remote.etag:
                 raise StorageError(f"{remote.where}: the connection broke: {error}; run again to go on") from error
