@@ -5,7 +5,7 @@ import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import NoneType, UnionType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -89,6 +89,8 @@ def _kind(kind: Any) -> str:
     if kind in plain:
         return plain[kind]
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        return _kind(parts[0])
     if origin is Literal:
         return "one of " + ", ".join(str(part) for part in parts)
     if origin in (UnionType, typing.Union):

@@ -16,8 +16,11 @@ from typing import Annotated, NoReturn
 import typer
 
 from fairlead import __version__
-from fairlead.cli import settings
+from fairlead.cli import data, models, runs, settings, store
 from fairlead.cli.failures import report
+from fairlead.cli.predict import predict
+from fairlead.cli.run import run
+from fairlead.cli.serve import serve
 
 app = typer.Typer(
     name="fairlead",
@@ -26,6 +29,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(run)
+app.command()(serve)
+app.command()(predict)
+app.add_typer(models.app, name="models")
+app.add_typer(runs.app, name="runs")
+app.add_typer(data.app, name="data")
+app.add_typer(store.app, name="store")
 app.add_typer(settings.app, name="config")
 
 

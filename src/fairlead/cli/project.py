@@ -66,15 +66,9 @@ def resolve(values: dict[str, Any]) -> "ProjectConfig":
     if settings.model.base != "scratch":
         named["model.base"] = settings.model.base
     for setting, address in named.items():
-        if address is not None and "://" not in address and not Path(address).exists():
+        if address is not None and "://" not in address and not Path(address).expanduser().exists():
             raise ConfigError(f"{setting}: {address}: there is no such file or folder; correct the path")
     return settings
-
-
-def sources(settings: "ProjectConfig") -> list[str]:
-    """Every address that data is read from."""
-    data = settings.data
-    return [address for address in (data.source, data.test, data.validation, *data.extra.values()) if address]
 
 
 def _file_values(config: Path | None, needed: bool) -> dict[str, Any]:
@@ -104,4 +98,4 @@ def _relative_to(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from(folder: Path, address: Any) -> Any:
-    return address if not isinstance(address, str) or "://" in address else str(folder / address)
+    return address if not isinstance(address, str) or "://" in address else str(folder / Path(address).expanduser())

@@ -1,0 +1,155 @@
+"""`fairlead run`: the whole road, on this machine or on a cluster."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fairlead.cli import project as options
+from fairlead.cli.output import JsonOption, cell, heading, print_json, print_pairs
+from fairlead.errors import ConfigError, NotFound
+from fairlead.names import ModelRef
+
+if TYPE_CHECKING:
+    from fairlead.cluster.local import LocalRun
+    from fairlead.project import ProjectConfig
+
+
+def run(
+    config: options.ConfigOption = None,
+    data: options.DataOption = None,
+    text: options.TextOption = None,
+    label: options.LabelOption = None,
+    project: options.ProjectOption = None,
+    test: options.TestOption = None,
+    overrides: options.SetOption = None,
+    sample: Annotated[bool, typer.Option("--sample", help="Use sample data: which library is a docstring of?")] = False,
+    until: Annotated[str | None, typer.Option("--until", help="Stop after this stage and print what it found.")] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Run every stage again.")] = False,
+    predict: Annotated[
+        str | None, typer.Option("--predict", help="Then serve the version and ask it about this text.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take labelled text to a registered model version; unchanged stages come from the cache."""
+    from fairlead.cluster.arguments import check_stage
+
+    if until is not None:
+        check_stage(until)
+    if predict is not None and until not in (None, "register"):
+        raise ConfigError("--predict: it needs a registered version on this machine; leave --until away")
+    if sample:
+        settings = _sample_settings(config, data, project, overrides)
+    else:
+        settings = options.resolve(options.project_values(config, data, text, label, project, test, overrides))
+    finished = _run_here(settings, until, not no_cache, as_json)
+    summary = _summary(settings, finished)
+    if predict is not None:
+        summary["prediction"] = _ask(summary["version"], predict)
+    print_json(summary) if as_json else _print_summary(summary, until)
+
+
+def _sample_settings(
+    config: Path | None, data: str | None, project: str | None, overrides: list[str] | None
+) -> "ProjectConfig":
+    if config is not None or data is not None:
+        raise ConfigError("--sample: it brings its own data and settings; leave --config and --data away")
+    from fairlead import places
+    from fairlead.cli.display import Display
+    from fairlead.cli.relay import relayed
+    from fairlead.cli.sample import sample_values
+    from fairlead.config import apply_overrides
+    from fairlead.data.sample import write_sample
+
+    # On stderr: this bar is gone when the run's own lines begin.
+    with Display([], sys.stderr) as display, relayed(display.on_event):
+        source = write_sample(places.home() / "sample")
+    values = sample_values(str(source))
+    if project is not None:
+        values["project"] = project
+    return options.resolve(apply_overrides(values, overrides or []))
+
+
+def _run_here(settings: "ProjectConfig", until: str | None, cache: bool, as_json: bool) -> "LocalRun":
+    from fairlead.cli.display import Display
+    from fairlead.cli.relay import relayed
+    from fairlead.cluster.arguments import STAGES
+    from fairlead.cluster.local import run_local
+
+    stages = STAGES[: STAGES.index(until) + 1] if until else STAGES
+    stream = sys.stderr if as_json else sys.stdout
+    with Display(stages, stream) as display, relayed(display.on_event):
+        return run_local(settings, until=until, cache=cache, on_event=display.on_event)
+
+
+def _summary(settings: "ProjectConfig", finished: "LocalRun") -> dict[str, Any]:
+    """What came of a run, for programs; for people `_print_summary` says it."""
+    from fairlead.formats.evaluation import HTML, read_report
+
+    stages = {
+        name: {"cached": s.cached, "seconds": s.seconds, "found": s.rows, "output": str(s.folder)}
+        for name, s in finished.stages.items()
+    }
+    summary: dict[str, Any] = {"project": settings.project, "stages": stages, "log": str(finished.log)}
+    if "evaluate" in finished.stages:
+        folder = finished.stages["evaluate"].folder
+        summary["report"] = str(folder / HTML)
+        summary["metrics"] = read_report(folder).evaluations[0].metrics
+    if "register" in finished.stages:
+        summary["version"] = _version(finished.stages["register"].folder)
+    return summary
+
+
+def _version(folder: Path) -> dict[str, Any]:
+    """The version as the registry knows it now: aliases move after a cached stage wrote them down."""
+    import json
+
+    from fairlead.cli.models import version_json
+    from fairlead.registry import open_registry
+
+    written = json.loads((folder / "version.json").read_text("utf-8"))
+    ref = ModelRef.parse(written["name"])
+    with open_registry() as registry:
+        try:
+            return version_json(registry.resolve(ref))
+        except NotFound as error:
+            raise NotFound(
+                f"{ref}: it was registered, but the registry has lost it; run again with --no-cache"
+            ) from error
+
+
+def _ask(version: dict[str, Any], text: str) -> dict[str, Any]:
+    from rich.console import Console
+
+    from fairlead.cli.served import ask, served
+
+    ref = ModelRef.parse(version["name"])
+    with Console(stderr=True).status(f"serving {version['name']}"), served(str(ref)) as url:
+        return ask(url, ref.project, [text])[0]
+
+
+def _print_summary(summary: dict[str, Any], until: str | None) -> None:
+    if until is not None:
+        stage = summary["stages"][until]
+        heading(f"{until} found")
+        found = {name.replace("_", " "): cell(value) for name, value in stage["found"].items()}
+        print_pairs(found | {"output": stage["output"]})
+        return
+    version = summary["version"]
+    metrics = {name: summary["metrics"].get(name) for name in ("accuracy", "macro_f1")}
+    heading(version["name"])
+    print_pairs(
+        {"aliases": version.get("aliases"), **metrics, "digest": version["digest"], "report": summary["report"]}
+    )
+    if "prediction" in summary:
+        answer = summary["prediction"]
+        heading("prediction")
+        print_pairs({name: answer[name] for name in ("text", "label", "probability", "version", "digest")})
+    else:
+        heading("next")
+        print_pairs({"serve it": f"fairlead serve {summary['project']}", "ask it": _hint(summary["project"])})
+
+
+def _hint(project: str) -> str:
+    return f'fairlead predict {project} "a text of yours"'

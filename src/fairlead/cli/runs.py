@@ -1,0 +1,180 @@
+"""`fairlead runs`: training runs, their settings and their curves."""
+
+import time
+from dataclasses import asdict
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fairlead.cli.output import JsonOption, heading, print_json, print_pairs, print_table, when
+
+if TYPE_CHECKING:
+    from fairlead.registry import MetricPoint, Registry, RunRecord
+
+app = typer.Typer(help="Training runs: list them, show one, follow one.", no_args_is_help=True)
+
+FOLLOW_SECONDS = 1.0
+BLOCKS = "▁▂▃▄▅▆▇█"
+CURVE_WIDTH = 40
+
+
+@app.command("list")
+def list_(
+    project: Annotated[str | None, typer.Argument(help="Only the runs of this project.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List runs, the latest first."""
+    from fairlead.registry import open_registry
+
+    with open_registry() as registry:
+        runs = list(registry.list_runs(project))
+    if as_json:
+        print_json([run_json(run) for run in runs])
+    else:
+        print_table([_row(run) for run in runs], "no run yet; start one with fairlead run")
+
+
+@app.command()
+def show(
+    run_id: Annotated[str, typer.Argument(help="Id of the run, or the beginning of it.")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait until the run has ended.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Print the settings that are at their default too.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one run: settings, metrics and curves."""
+    from fairlead.registry import open_registry
+
+    with open_registry() as registry:
+        run = find_run(registry, run_id)
+        if follow:
+            run = _follow(registry, run)
+        points = list(registry.metric_history(run.run_id))
+    if as_json:
+        print_json(run_json(run) | {"history": [asdict(point) for point in points]})
+        return
+    print_pairs(_facts(run))
+    heading("settings" if everything else "settings that differ from the defaults")
+    print_pairs(_settings(run, everything))
+    heading("curves")
+    print_table(curves(points), "no metric was logged yet")
+
+
+def find_run(registry: "Registry", text: str) -> "RunRecord":
+    """The run with this id or the only one whose id begins so. Raises NotFound, or Conflict for several."""
+    from fairlead.errors import Conflict
+
+    found = [run for run in registry.list_runs() if run.run_id.startswith(text)]
+    exact = [run for run in found if run.run_id == text]
+    if len(found) > 1 and not exact:
+        raise Conflict(f"runs: {text!r} begins the id of {len(found)} runs; write more of it")
+    return (exact or found or [registry.get_run(text)])[0]
+
+
+def run_json(run: "RunRecord") -> dict[str, Any]:
+    """A run for programs."""
+    return {
+        **{name: value for name, value in vars(run).items() if name not in ("environment", "code")},
+        "environment": run.environment.to_dict(),
+        "code": run.code.to_dict(),
+    }
+
+
+def curves(points: list["MetricPoint"]) -> list[dict[str, Any]]:
+    """One row a metric: its curve over the steps, where it began, where it is and its extremes."""
+    series: dict[str, list[float]] = {}
+    for point in points:
+        series.setdefault(point.name, []).append(point.value)
+    return [_curve_row(name, values) for name, values in series.items()]
+
+
+def sparkline(values: list[float], width: int = CURVE_WIDTH) -> str:
+    """A curve in blocks, `width` at most; each block is the mean of its share, a space where that is not a number."""
+    count = min(width, len(values))
+    edges = [len(values) * i // count for i in range(count + 1)] if count else [0]
+    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
+    finite = [mean for mean in means if abs(mean) < float("inf")]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0.0
+    return "".join(BLOCKS[round((m - low) * scale)] if abs(m) < float("inf") else " " for m in means)
+
+
+def _curve_row(name: str, values: list[float]) -> dict[str, Any]:
+    finite = [value for value in values if abs(value) < float("inf")]
+    return {
+        "metric": name,
+        "curve": sparkline(values),
+        "points": len(values),
+        "first": values[0],
+        "last": values[-1],
+        "min": min(finite, default=None),
+        "max": max(finite, default=None),
+    }
+
+
+def _follow(registry: "Registry", run: "RunRecord") -> "RunRecord":
+    """Wait for the end of a run; in a terminal, one line shows how far it is."""
+    from rich.console import Console
+
+    status = Console(stderr=True, highlight=False, markup=False)
+    with status.status(_brief(registry, run)) as line:
+        while run.status == "running":
+            time.sleep(FOLLOW_SECONDS)
+            run = registry.get_run(run.run_id)
+            line.update(_brief(registry, run))
+    return run
+
+
+def _brief(registry: "Registry", run: "RunRecord") -> str:
+    latest: dict[str, Any] = {}
+    for point in registry.metric_history(run.run_id):
+        latest[point.name] = point
+    steps = max((point.step for point in latest.values()), default=0)
+    values = ", ".join(f"{name} {point.value:.4g}" for name, point in latest.items())
+    return f"{run.project}: {run.status}, step {steps:,}" + (f", {values}" if values else "")
+
+
+def _row(run: "RunRecord") -> dict[str, Any]:
+    from fairlead.formats.digests import short
+
+    return {
+        "run": run.run_id[:16],
+        "project": run.project,
+        "status": run.status,
+        "attempts": run.attempts,
+        "accuracy": run.metrics.get("accuracy"),
+        "macro_f1": run.metrics.get("macro_f1"),
+        "data": short(run.data_digest),
+        "started": when(run.started),
+    }
+
+
+def _facts(run: "RunRecord") -> dict[str, Any]:
+    return {
+        "run": run.run_id,
+        "project": run.project,
+        "status": run.status + (f": {run.reason}" if run.reason else ""),
+        "attempts": run.attempts,
+        "started": f"{when(run.started)} UTC",
+        "finished": f"{when(run.finished)} UTC" if run.finished else None,
+        "data": run.data_digest,
+        "weights": run.weights_digest,
+        "seed": str(run.seed),
+        "code": f"{run.code.package}, commit {run.code.commit or 'unknown'}"
+        + (", with local changes" if run.code.diff_digest else ""),
+        "on": f"{run.environment.hardware}, {run.environment.world_size} process(es) "
+        f"of {run.environment.num_threads} thread(s)",
+        **run.metrics,
+    }
+
+
+def _settings(run: "RunRecord", everything: bool) -> dict[str, Any]:
+    from fairlead.cli.compare import flatten
+    from fairlead.project import ProjectConfig
+
+    settings = flatten(run.config)
+    defaults = flatten(ProjectConfig.parse({"project": "x", "data": {"source": ""}}).to_dict())
+    shown = {n: v for n, v in settings.items() if everything or v != defaults.get(n)}
+    return {name: str(value) for name, value in shown.items()} or {"none": "all are at their defaults"}

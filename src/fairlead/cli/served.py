@@ -1,0 +1,133 @@
+"""A model server as a child process, and how it is asked."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, Any
+
+from fairlead.errors import ConfigError, FairleadError, NotFound
+from fairlead.names import kubernetes_name
+
+# Loading torch and a model takes 5 s on two cores; a large base over a slow disk takes minutes.
+SECONDS_TO_READY = 300.0
+SECONDS_TO_STOP = 20.0
+# One text takes milliseconds; the first of a large file may wait for its whole batch.
+SECONDS_TO_ANSWER = 120.0
+
+
+def server_command(ref: str, http_port: int, grpc_port: int, host: str) -> list[str]:
+    """The command line of a server for `ref`; port 0 is a free one."""
+    # -P: a folder `serving` where the user stands is not the server.
+    ports = ["--http_port", str(http_port), "--grpc_port", str(grpc_port)]
+    return [sys.executable, "-P", "-m", "serving", "--model", ref, *ports, "--host", host]
+
+
+@contextmanager
+def served(ref: str) -> Iterator[str]:
+    """Run a server for `ref` on free local ports within the block, and give its base URL.
+
+    Raises FairleadError with the server's own last line when it ends before it is ready.
+    """
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            server_command(ref, 0, 0, "127.0.0.1"),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        try:
+            yield str(_wait_until_ready(process, log)["http"])
+        finally:
+            _stop(process)
+
+
+def ask(url: str, project: str, texts: Sequence[str]) -> list[dict[str, Any]]:
+    """Ask a running server over the Open Inference Protocol (V2 REST); one answer a text.
+
+    Raises NotFound when there is no such server or model, ConfigError when it refuses the request.
+    """
+    import httpx
+
+    base = url.rstrip("/")
+    request = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": list(texts)}]}
+    try:
+        # On a cluster KServe calls the model as its InferenceService is called.
+        for name in dict.fromkeys((project, kubernetes_name(project))):
+            response = httpx.post(f"{base}/v2/models/{name}/infer", json=request, timeout=SECONDS_TO_ANSWER)
+            if response.status_code != httpx.codes.NOT_FOUND:
+                break
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise NotFound(f"{base}: no server answers ({error}); start one with fairlead serve") from error
+    if response.status_code == httpx.codes.OK:
+        return _answers(response.json(), texts)
+    reason = f"{base}: it answers {response.status_code}: {_reason(response.text)}"
+    if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
+        raise FairleadError(f"{reason}; see the server's log")
+    raise ConfigError(f"{reason}; correct the request")
+
+
+def _wait_until_ready(process: subprocess.Popen[str], log: IO[str]) -> dict[str, Any]:
+    """The server's ready line: one JSON object with its addresses."""
+    overdue = threading.Timer(SECONDS_TO_READY, process.kill)
+    overdue.start()
+    try:
+        for line in process.stdout or ():
+            if ready := _ready(line):
+                return ready
+    finally:
+        overdue.cancel()
+    log.seek(0)
+    lines = [text.strip() for text in log.read().splitlines() if text.strip()]
+    last = (lines or ["it said nothing"])[-1].removeprefix("error: ")
+    raise FairleadError(f"serve: the server ended before it was ready; {last}")
+
+
+def _ready(line: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) and "http" in value else None
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.wait(SECONDS_TO_STOP)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout:
+        process.stdout.close()
+
+
+def _reason(body: str) -> str:
+    """The `error` of a V2 answer, or the beginning of whatever it is."""
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return body[:200]
+    return str(value.get("error", body[:200])) if isinstance(value, dict) else body[:200]
+
+
+def _answers(response: dict[str, Any], texts: Sequence[str]) -> list[dict[str, Any]]:
+    columns = {output["name"]: output["data"] for output in response["outputs"]}
+    parameters = response.get("parameters") or {}
+    return [
+        {
+            "text": text,
+            "label": columns["label"][index],
+            "probability": columns["probability"][index],
+            "version": response.get("model_version") or parameters.get("model_version"),
+            "digest": parameters.get("digest"),
+            "prediction_id": parameters.get("prediction_id"),
+        }
+        for index, text in enumerate(texts)
+    ]
