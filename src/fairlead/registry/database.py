@@ -147,7 +147,9 @@ def _create_engine(url: URL, database: Database) -> Any:
         arguments = {"connect_timeout": SECONDS_TO_CONNECT, "application_name": "fairlead"}
         try:
             # A training run leaves its connection idle for minutes: it is tested before it is used again.
-            engine = create_engine(url, connect_args=arguments, pool_pre_ping=True, **common)
+            engine = create_engine(
+                url, connect_args=arguments, pool_pre_ping=True, isolation_level="READ COMMITTED", **common
+            )
         except ModuleNotFoundError as error:
             raise ConfigError(f"{REGISTRY_ENV}: psycopg is not here; install fairlead[postgres]") from error
         event.listen(engine, "do_connect", _on_postgres_connect)
