@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from fairlead.config import Config
 from fairlead.errors import NotFound
 from fairlead.formats.atomic import write_json
@@ -40,9 +42,11 @@ class Evaluation(Config):
     """Digest of the split's canonical content."""
     num_rows: int
     """Rows scored."""
+    num_unknown_labels: int = 0
+    """Rows left out because the model does not know their label."""
     metrics: dict[str, float]
     """accuracy, macro_f1, weighted_f1, log_loss, calibration_error; for two classes also roc_auc,
-    average_precision and f1 of the rarer class."""
+    average_precision and f1 of the rarer class; a metric that the rows do not define is left out."""
     per_class: dict[str, ClassScores]
     """By label."""
     confusion: list[list[int]]
@@ -77,6 +81,8 @@ class EvaluationReport(Config):
     """The test split first."""
     champion: ChampionScore | None = None
     """None when the project has no champion, or it knows other labels."""
+    notes: list[str] = Field(default_factory=list)
+    """What a reader has to know: rows left out, a champion that cannot be compared."""
     config: dict[str, Any]
     """The resolved EvaluationConfig."""
 
