@@ -1,0 +1,103 @@
+"""The current champion on the same test rows, so that both are judged by one measure.
+
+A recorded evaluation on these very rows is taken; otherwise the champion is downloaded, every file
+of it checked, and it scores the texts with its own tokenizer.
+"""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from fairlead.data.tokenization import Encoder
+from fairlead.errors import IntegrityError
+from fairlead.evaluation.metrics import measure
+from fairlead.events import Progress
+from fairlead.formats import model as model_format
+from fairlead.formats.dataset import TEST, DataManifest
+from fairlead.formats.evaluation import ChampionScore, Evaluation
+from fairlead.formats.tokens import UNKNOWN_LABEL, TokenArrays, split_files
+from fairlead.names import MODEL_MANIFEST
+from fairlead.places import store_url
+from fairlead.registry import VersionRecord, open_registry
+from fairlead.storage.folders import download
+from fairlead.storage.opening import open_store
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the champion is asked: the test rows, and how the challenger did on them."""
+
+    project: str
+    data: Path
+    manifest: DataManifest
+    own: Evaluation
+    own_weights_digest: str
+    positive: int | None
+    needed_metric: str
+    num_bins: int
+
+
+def score_champion(question: Question) -> tuple[ChampionScore | None, str | None]:
+    """The champion's score on the test rows, or None with the reason a reader should know (None: no champion)."""
+    with open_registry() as registry:
+        champion = registry.champion(question.project)
+        if champion is None:
+            return None, None
+        # Labels are sorted, so that the same set is the same list.
+        if champion.manifest.labels != question.own.labels:
+            return None, f"{champion.name} knows other labels and was not compared"
+        recorded = registry.find_evaluation(champion.weights_digest, question.own.dataset_digest)
+    if champion.weights_digest == question.own_weights_digest:
+        metrics = question.own.metrics
+    elif recorded is not None and question.needed_metric in recorded.metrics:
+        metrics = recorded.metrics
+    else:
+        metrics = _score_again(champion, question)
+    return ChampionScore(version=champion.name, dataset_digest=question.own.dataset_digest, metrics=metrics), None
+
+
+def _score_again(champion: VersionRecord, question: Question) -> dict[str, float]:
+    # torch and transformers take 3 s to import, which a recorded evaluation spares.
+    from fairlead.evaluation.scoring import score
+    from fairlead.training.models import load_classifier
+
+    with tempfile.TemporaryDirectory(prefix="fairlead-champion-") as temporary:
+        folder = Path(temporary) / "model"
+        _download(champion, folder)
+        model = load_classifier(folder)
+        pad_token_id = int(getattr(model.config, "pad_token_id", None) or 0)
+        arrays = _tokenize(champion, folder, question, Path(temporary))
+        logits_NC = score(model, arrays, pad_token_id, champion.name)
+        true_N = np.asarray(arrays.labels)
+    known_N = true_N != UNKNOWN_LABEL
+    labels, positive = question.own.labels, question.positive
+    return measure(labels, true_N[known_N], logits_NC[known_N], question.num_bins, positive).metrics
+
+
+def _download(champion: VersionRecord, folder: Path) -> None:
+    digests = {name: entry.sha256 for name, entry in champion.manifest.files.items()}
+    store = open_store(store_url())
+    download(store, champion.prefix, folder, last=MODEL_MANIFEST, digests=digests, stage="evaluate")
+    if model_format.verify(folder).digest != champion.digest:
+        raise IntegrityError(
+            f"{champion.name}: the digest in the store differs from the registry's; "
+            "it was replaced: set the champion alias to a version that is whole"
+        )
+
+
+def _tokenize(champion: VersionRecord, folder: Path, question: Question, output: Path) -> TokenArrays:
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(champion.manifest.training.max_length)
+    progress = Progress("evaluate", f"tokenizing for {champion.name}", question.manifest.splits[TEST].num_rows, "rows")
+    encoder = Encoder(tokenizer, None, np.dtype("uint32"), champion.manifest.labels)
+    encoder.write_split(question.data, output, TEST, progress)
+    files = split_files(output, TEST)
+    return TokenArrays(
+        tokens=np.fromfile(files["tokens"], "<u4"),
+        offsets=np.fromfile(files["offsets"], "<i8"),
+        labels=np.fromfile(files["labels"], "<i4"),
+    )

@@ -1,0 +1,151 @@
+"""The evaluate stage: a trained model on the test split, on further data sets, and beside the champion."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from fairlead.errors import DataError
+from fairlead.evaluation.champion import Question, score_champion
+from fairlead.evaluation.config import EvaluationConfig
+from fairlead.evaluation.dashboard import ClassificationMetrics, ScalarMetrics, log_classification, log_metrics
+from fairlead.evaluation.inputs import Inputs
+from fairlead.evaluation.metrics import Scores, log_softmax, measure
+from fairlead.evaluation.mistakes import Mistake, worst_mistakes
+from fairlead.evaluation.predictions import PREDICTION_SCHEMA, write_predictions
+from fairlead.evaluation.report import render
+from fairlead.events import result
+from fairlead.formats import dataset, tokens
+from fairlead.formats.atomic import write_bytes
+from fairlead.formats.dataset import TEST
+from fairlead.formats.evaluation import HTML, PREDICTIONS, Evaluation, EvaluationReport, write_report
+from fairlead.formats.tokens import UNKNOWN_LABEL
+from fairlead.stage import stage
+
+
+@stage("evaluate")
+def evaluate_stage(
+    project: str,
+    data: str,
+    tokens: str,
+    model: str,
+    config: dict[str, Any],
+    output: str,
+    html: str,
+    metrics: ScalarMetrics | None = None,
+    classification: ClassificationMetrics | None = None,
+) -> None:
+    """Evaluate the trained model in folder `model`; write evaluation.json, predictions.parquet and the report.
+
+    `config` is EvaluationConfig's. `html` is one more path for the report; `metrics` and
+    `classification` are KFP's artifacts, when there are any.
+    """
+    settings = EvaluationConfig.parse(config, where="evaluation")
+    inputs = Inputs.read(Path(data), Path(tokens), Path(model))
+    report, page, curves = evaluate(project, inputs, settings, Path(output))
+    if metrics is not None:
+        log_metrics(metrics, report.evaluations, report.champion)
+    if classification is not None:
+        log_classification(classification, report.evaluations[0], curves)
+    for path in (Path(html), Path(output) / HTML):
+        write_bytes(path, page)
+    write_report(Path(output), report)
+    result("evaluate", _rows(report))
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One evaluated data set with what only the report shows of it."""
+
+    evaluation: Evaluation
+    scores: Scores
+    mistakes: list[Mistake]
+
+
+def evaluate(
+    project: str, inputs: Inputs, settings: EvaluationConfig, output: Path
+) -> tuple[EvaluationReport, bytes, Any]:
+    """Score every data set and the champion; the report, its HTML page and the test split's curves."""
+    # torch takes 3 s to import, which a wrong setting or input need not wait for.
+    from fairlead.training.models import load_classifier
+
+    dataset.verify(inputs.data, inputs.datasets)
+    model = load_classifier(inputs.model)
+    output.mkdir(parents=True, exist_ok=True)
+    notes: list[str] = []
+    scored = []
+    with pq.ParquetWriter(output / PREDICTIONS, PREDICTION_SCHEMA) as writer:
+        for name in inputs.datasets:
+            one = _evaluate_split(name, model, inputs, settings, writer, notes)
+            scored += [one] if one else []
+    champion, note = score_champion(
+        Question(
+            project=project,
+            data=inputs.data,
+            manifest=inputs.data_manifest,
+            own=scored[0].evaluation,
+            own_weights_digest=inputs.record.weights_digest,
+            positive=inputs.positive,
+            needed_metric=settings.champion_metric,
+            num_bins=settings.calibration_bins,
+        )
+    )
+    notes += [note] if note else []
+    report = EvaluationReport(
+        run_id=inputs.record.run_id,
+        weights_digest=inputs.record.weights_digest,
+        data_digest=inputs.data_manifest.digest,
+        evaluations=[one.evaluation for one in scored],
+        champion=champion,
+        notes=notes,
+        config=settings.to_dict(),
+    )
+    page = render(project, report, [(one.scores, one.mistakes) for one in scored])
+    return report, page.encode(), scored[0].scores.curves
+
+
+def _evaluate_split(
+    name: str, model: Any, inputs: Inputs, settings: EvaluationConfig, writer: Any, notes: list[str]
+) -> Scored | None:
+    from fairlead.evaluation.scoring import score
+
+    arrays = tokens.open_split(inputs.tokens, inputs.tokens_manifest, name)
+    logits_NC = score(model, arrays, inputs.tokens_manifest.pad_token_id, name)
+    true_N = np.asarray(arrays.labels)
+    known_N = true_N != UNKNOWN_LABEL
+    num_unknown = int((~known_N).sum())
+    if num_unknown:
+        notes.append(f"{name}: {num_unknown} of {len(true_N)} rows have labels unknown to the model and were left out")
+    probabilities_NC = np.exp(log_softmax(logits_NC))
+    write_predictions(writer, name, inputs, probabilities_NC)
+    if not known_N.any():
+        if name == TEST:
+            raise DataError("evaluate: no label of the test split is known to the model; check the test source")
+        return None
+    scores = measure(inputs.labels, true_N[known_N], logits_NC[known_N], settings.calibration_bins, inputs.positive)
+    evaluation = Evaluation(
+        dataset=name,
+        dataset_digest=inputs.data_manifest.splits[name].digest,
+        num_rows=int(known_N.sum()),
+        num_unknown_labels=num_unknown,
+        metrics=scores.metrics,
+        per_class=scores.per_class,
+        confusion=scores.confusion,
+        labels=inputs.labels,
+    )
+    rows = dataset.read_rows(inputs.data, name)
+    mistakes = worst_mistakes(rows, inputs.labels, true_N, probabilities_NC, settings.num_mistakes)
+    return Scored(evaluation, scores, mistakes)
+
+
+def _rows(report: EvaluationReport) -> dict[str, Any]:
+    rows: dict[str, Any] = {}
+    for evaluation in report.evaluations:
+        prefix = "" if evaluation.dataset == TEST else f"{evaluation.dataset} "
+        rows |= {f"{prefix}{name}": round(value, 4) for name, value in evaluation.metrics.items()}
+    if report.champion:
+        scores = ", ".join(f"{name} {report.champion.metrics[name]:.4f}" for name in ("accuracy", "macro_f1"))
+        rows["champion"] = f"{report.champion.version}: {scores}"
+    return rows | ({"notes": "; ".join(report.notes)} if report.notes else {})

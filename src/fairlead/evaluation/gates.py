@@ -1,0 +1,93 @@
+"""The gate: a model that is not good enough stops here, with the reason, and its report stays.
+
+verdict.json    {"passed": true, "checks": [{"kind", "metric", "value", "bound", "at_most", "passed", ...}]}
+"""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from fairlead.errors import ConfigError, Conflict, GateFailed
+from fairlead.evaluation.config import EvaluationConfig
+from fairlead.events import result
+from fairlead.formats.atomic import write_json
+from fairlead.formats.evaluation import ChampionScore, Evaluation, read_report
+from fairlead.stage import stage
+
+VERDICT = "verdict.json"
+# Named here and not imported: the gate runs in the light image, without scikit-learn's weight.
+LOWER_IS_BETTER = ("log_loss", "calibration_error")
+
+Check = dict[str, Any]
+
+
+@stage("gate")
+def gate_stage(evaluation: str, config: dict[str, Any], output: str) -> None:
+    """Judge the evaluation in a folder and write `<output>/verdict.json`, whichever way it goes.
+
+    `config` is EvaluationConfig's. Raises GateFailed with the metric, its value and the floor, and
+    ConfigError for the name of a metric that was not measured.
+    """
+    settings = EvaluationConfig.parse(config, where="evaluation")
+    report = read_report(Path(evaluation))
+    test = report.evaluations[0]
+    checks = floor_checks(settings.gate, test) + champion_checks(settings, test, report.champion)
+    failed = [check for check in checks if not check["passed"]]
+    Path(output).mkdir(parents=True, exist_ok=True)
+    write_json(Path(output) / VERDICT, {"passed": not failed, "checks": checks})
+    if failed:
+        reasons = ", and ".join(_sentence(check) for check in failed)
+        raise GateFailed(f"gate: {reasons}; improve the model, or change evaluation.gate on purpose")
+    result("gate", {"passed": f"{len(checks)} checks" if checks else "nothing to check", **_rows(checks)})
+
+
+def floor_checks(gate: dict[str, float], test: Evaluation) -> list[Check]:
+    """One check for each metric of the gate on the test split."""
+    return [_check("floor", metric, _value(test, metric, "gate"), bound) for metric, bound in sorted(gate.items())]
+
+
+def champion_checks(settings: EvaluationConfig, test: Evaluation, champion: ChampionScore | None) -> list[Check]:
+    """The check against the champion, when there is one to compare with."""
+    metric = settings.champion_metric
+    value = _value(test, metric, "champion_metric")
+    if champion is None:
+        return []
+    if champion.dataset_digest != test.dataset_digest:
+        raise Conflict(f"gate: {champion.version} was scored on other rows; run evaluate again")
+    if metric not in champion.metrics:
+        raise Conflict(f"gate: {champion.version} has no {metric!r} on these rows; run evaluate again")
+    best = champion.metrics[metric]
+    drop = settings.champion_max_drop
+    bound = best + drop if metric in LOWER_IS_BETTER else best - drop
+    return [_check("champion", metric, value, bound) | {"champion": champion.version, "champion_value": best}]
+
+
+def _value(test: Evaluation, metric: str, setting: str) -> float:
+    if metric in test.metrics:
+        return test.metrics[metric]
+    near = difflib.get_close_matches(metric, test.metrics, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}" if near else f"measured here: {', '.join(sorted(test.metrics))}"
+    raise ConfigError(f"evaluation.{setting}: {metric!r} was not measured on {test.dataset}; {hint}")
+
+
+def _check(kind: str, metric: str, value: float, bound: float) -> Check:
+    at_most = metric in LOWER_IS_BETTER
+    # Rounding of the last bits is no reason to refuse a model: 0.85 asked for, 0.8499999999999999 reached.
+    passed = value <= bound + 1e-9 if at_most else value >= bound - 1e-9
+    return {"kind": kind, "metric": metric, "value": value, "bound": bound, "at_most": at_most, "passed": passed}
+
+
+def _sentence(check: Check) -> str:
+    side = "above the ceiling" if check["at_most"] else "below the floor"
+    whose = ""
+    if check["kind"] == "champion":
+        whose = f" (champion {check['champion']} has {check['champion_value']:.6g})"
+    return f"{check['metric']} = {check['value']:.6g} is {side} {check['bound']:.6g}{whose}"
+
+
+def _rows(checks: list[Check]) -> dict[str, str]:
+    sides = {True: "at most", False: "at least"}
+    return {
+        f"{check['kind']} {check['metric']}": f"{check['value']:.6g}, {sides[check['at_most']]} {check['bound']:.6g}"
+        for check in checks
+    }
