@@ -1,47 +1,120 @@
-"""The door to Kubeflow Pipelines: compile a pipeline, run it with `kfp.local`, submit it to a server."""
+"""The door to Kubeflow Pipelines: run a pipeline with `kfp.local`, compile it, submit it to a server."""
 
+import contextlib
 import importlib
 import json
 import logging
-import re
+import os
 import sys
 import tempfile
-import time
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
+import kfp_server_api
 import yaml
-from kfp import compiler, components, local
+from kfp import Client, compiler, components, local
+from kfp.client import ServiceAccountTokenVolumeCredentials
 from kfp.dsl.base_component import BaseComponent
+from urllib3.exceptions import HTTPError
 
+from fairlead.cluster.arguments import input_digests, pipeline_arguments, refuse_local
+from fairlead.cluster.config import CompileSettings
 from fairlead.cluster.local import LocalRun, StageRun, run_local
 from fairlead.cluster.processes import die_with_parent
-from fairlead.events import emit
+from fairlead.cluster.remote import TOKEN_ENV, TOKEN_PATH_ENV, RemoteRun, RunLook, TaskLook, follow, refusal
+from fairlead.cluster.settling import settler
+from fairlead.cluster.stagelog import StageLog
+from fairlead.errors import ClusterError, ConfigError, StorageError
+from fairlead.formats.atomic import write_bytes
+from fairlead.formats.digests import of_bytes, short
+from fairlead.project import ProjectConfig
+from fairlead.stage import disk_sentence
+from fairlead.storage.redaction import redact
 
-__all__ = ["LocalRun", "StageRun", "run_local"]
+__all__ = ["CompileSettings", "LocalRun", "RemoteRun", "StageRun", "compile_package", "run_local", "submit"]
+
+HOST_ENVS = ("KF_PIPELINES_ENDPOINT", "KFP_ENDPOINT")
+GENERATED = "# Compiled by `fairlead compile`; change pipelines/ or components/ and compile again.\n"
+
+
+# Compile ---------------------------------------------------------------------------------------------------
+
+
+def compile_package(
+    path: Path,
+    settings: CompileSettings | None = None,
+    kubernetes_native: bool = False,
+    config: ProjectConfig | None = None,
+) -> None:
+    """Write the training pipeline as a KFP package or as Kubernetes-native manifests, the same bytes every time.
+
+    With `config`, its settings become the defaults of the pipeline's parameters.
+    """
+    settings = settings or CompileSettings()
+    pipeline, defaults = _settled(settings), _without_none(pipeline_arguments(config)) if config else None
+    text = _compiled(pipeline, pipeline_parameters=defaults)
+    if kubernetes_native:
+        text = _compiled(
+            pipeline,
+            pipeline_parameters=defaults,
+            kubernetes_manifest_options=_names(settings.namespace, digest=of_bytes(text.encode())),
+            kubernetes_manifest_format=True,
+        )
+    try:
+        write_bytes(path, (GENERATED + text).encode())
+    except OSError as error:
+        raise StorageError(disk_sentence("compile", error)) from error
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    """KFP has no null among a parameter's defaults; a setting that is None is at its default, so it can be left out."""
+    return {k: _without_none(v) if isinstance(v, dict) else v for k, v in values.items() if v is not None}
+
+
+def _names(namespace: str | None, digest: str) -> compiler.KubernetesManifestOptions:
+    """Names of `Pipeline` and `PipelineVersion`; a version cannot be changed once applied, so its content names it."""
+    from pipelines.training import NAME
+
+    return compiler.KubernetesManifestOptions(
+        pipeline_name=NAME,
+        pipeline_version_name=f"{NAME}-{short(digest)}",
+        namespace=namespace,
+        include_pipeline_manifest=True,
+    )
+
+
+def _settled(settings: CompileSettings) -> BaseComponent:
+    try:
+        from kfp import kubernetes
+    except ImportError as error:
+        raise ConfigError("compile: kfp-kubernetes is not installed; pip install 'fairlead[cluster]'") from error
+    from pipelines.training import training_pipeline
+
+    return training_pipeline(settler(settings, kubernetes))
+
+
+def _compiled(pipeline: BaseComponent, **options: Any) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "package.yaml"
+        compiler.Compiler().compile(pipeline, str(path), **options)
+        return path.read_text("utf-8")
+
+
+# Run here --------------------------------------------------------------------------------------------------
 
 
 def local_package(pipeline: str, until: str | None = None) -> dict[str, Any]:
     """The compiled package of `module:name`, with only the tasks that `until` needs."""
-    spec = _compiled(_load(pipeline))
-    tasks = spec["root"]["dag"]["tasks"]
-    wanted = {until or ""} if until else set(tasks)
+    module, _, name = pipeline.partition(":")
+    package: dict[str, Any] = yaml.safe_load(_compiled(getattr(importlib.import_module(module), name)))
+    tasks = package["root"]["dag"]["tasks"]
+    wanted = {until} if until else set(tasks)
     while more := {name for task in wanted for name in tasks[task].get("dependentTasks", [])} - wanted:
         wanted |= more
-    spec["root"]["dag"]["tasks"] = {name: tasks[name] for name in tasks if name in wanted}
-    return spec
-
-
-def _load(pipeline: str) -> BaseComponent:
-    module, _, name = pipeline.partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
-def _compiled(pipeline: BaseComponent) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "package.yaml"
-        compiler.Compiler().compile(pipeline, str(path))
-        package: dict[str, Any] = next(yaml.safe_load_all(path.read_text("utf-8")))
+    package["root"]["dag"]["tasks"] = {name: tasks[name] for name in tasks if name in wanted}
     return package
 
 
@@ -50,59 +123,17 @@ def execute(request: dict[str, Any]) -> None:
 
     kfp raises RuntimeError when a task fails.
     """
-    cache_root = Path(request["cache_root"])
     logging.basicConfig(level=logging.INFO, stream=sys.stdout)
     # kfp.local exchanges the root logger's handlers while a task runs, but leaves its filters.
-    logging.getLogger().addFilter(StageLog(cache_root).read)
+    logging.getLogger().addFilter(StageLog(Path(request["cache_root"])).read)
     run = components.load_component_from_text(yaml.safe_dump(local_package(request["pipeline"], request["until"])))
     local.init(
         local.SubprocessRunner(use_venv=False),
         pipeline_root=request["pipeline_root"],
-        cache_root=str(cache_root),
+        cache_root=request["cache_root"],
         enable_caching=True,
     )
     run(**request["arguments"])
-
-
-class StageLog:
-    """Turns kfp.local's log records into stage events."""
-
-    STARTED = re.compile(r"Executing task \W*\w*'([^']+)'")
-    CACHED = re.compile(r"Task (\S+) cache hit \(key=(\w+)\)")
-    ENDED = re.compile(r"Task .*?'([^']+)'\S* (?:finished with status \S*FAILURE|(outputs:|has no outputs))")
-    OUTPUT = re.compile(r"^ +(\w+): \w+\( name=.*\n +uri='(.*)',$", re.MULTILINE)
-
-    def __init__(self, cache_root: Path) -> None:
-        self._cache_root = cache_root
-        self._started = time.monotonic()
-
-    def read(self, record: logging.LogRecord) -> bool:
-        """Look at one record, and let it pass."""
-        message = record.getMessage()
-        if started := self.STARTED.match(message):
-            self._started = time.monotonic()
-            emit("stage", started[1], status="started")
-        elif cached := self.CACHED.match(message):
-            emit("stage", cached[1], status="cached", seconds=0.0, outputs=self._cached_outputs(cached[2]))
-        elif ended := self.ENDED.match(message):
-            self._end(ended[1], ended[2] is not None, message)
-        return True
-
-    def _end(self, stage: str, success: bool, message: str) -> None:
-        seconds = round(time.monotonic() - self._started, 3)
-        if not success:
-            emit("stage", stage, status="failed", seconds=seconds)
-            return
-        outputs = dict(self.OUTPUT.findall(message))
-        for path in map(Path, outputs.values()):
-            # Metrics live in metadata and have no file, which the cache would take for a lost artifact.
-            if not path.exists():
-                path.touch()
-        emit("stage", stage, status="finished", seconds=seconds, outputs=outputs)
-
-    def _cached_outputs(self, key: str) -> dict[str, str]:
-        entry = json.loads(next(self._cache_root.glob(f"{key}*.json")).read_text("utf-8"))
-        return {name: value["uri"] for name, value in entry.items() if isinstance(value, dict) and "uri" in value}
 
 
 def main(request: str) -> int:
@@ -116,6 +147,95 @@ def main(request: str) -> int:
         print(f"error: {error}", flush=True)
         return 1
     return 0
+
+
+# Submit ----------------------------------------------------------------------------------------------------
+
+
+def submit(
+    config: ProjectConfig,
+    host: str | None = None,
+    namespace: str | None = None,
+    experiment: str | None = None,
+    settings: CompileSettings | None = None,
+    on_event: Callable[[dict[str, Any]], None] = lambda event: None,
+    poll_seconds: float = 2.0,
+) -> RemoteRun:
+    """Run the training pipeline on a Kubeflow Pipelines server and follow it to its end.
+
+    `host` defaults to KF_PIPELINES_ENDPOINT, then to the cluster this runs in or the kubeconfig names.
+    Raises ConfigError for data on this machine, ClusterError when the server or the run fails.
+    """
+    refuse_local(config)
+    host = host or next((os.environ[name] for name in HOST_ENVS if os.environ.get(name)), None)
+    settings = (settings or CompileSettings()).model_copy(update={"cache_ingest": True})
+    arguments = pipeline_arguments(config, *input_digests(config))
+    with tempfile.TemporaryDirectory() as folder, _translated(host):
+        package = Path(folder) / "package.yaml"
+        compile_package(package, settings)
+        client = _client(host, namespace)
+        run_id = client.create_run_from_pipeline_package(
+            str(package),
+            arguments=arguments,
+            run_name=config.project,
+            experiment_name=experiment or config.project,
+            namespace=namespace,
+        ).run_id
+    address = f"{redact(host) if host else ''}/#/runs/details/{run_id}"
+    on_event({"event": "submitted", "stage": "run", "run_id": run_id, "address": address})
+    return follow(run_id, address, lambda: _look(client, run_id, host), on_event, poll_seconds)
+
+
+def _client(host: str | None, namespace: str | None) -> Client:
+    if host:
+        # kfp asks five times, 5 s apart, and logs a traceback each time, before it gives up.
+        httpx.get(f"{host.rstrip('/')}/apis/v2beta1/healthz", timeout=10)
+    credentials = ServiceAccountTokenVolumeCredentials() if os.environ.get(TOKEN_PATH_ENV) else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Client(
+            host=host,
+            existing_token=os.environ.get(TOKEN_ENV),
+            credentials=credentials,
+            **({"namespace": namespace} if namespace else {}),
+        )
+
+
+def _look(client: Client, run_id: str, host: str | None) -> RunLook:
+    with _translated(host):
+        run = client.get_run(run_id)
+    details = run.run_details.task_details if run.run_details else None
+    return RunLook(
+        state=run.state or "PENDING",
+        error=run.error.message if run.error else None,
+        tasks=[_task(detail) for detail in details or []],
+    )
+
+
+def _task(detail: Any) -> TaskLook:
+    ended = detail.end_time and detail.start_time and detail.end_time > detail.start_time
+    return TaskLook(
+        name=detail.display_name or "",
+        state=detail.state or "PENDING",
+        seconds=(detail.end_time - detail.start_time).total_seconds() if ended else None,
+        error=detail.error.message if detail.error else None,
+    )
+
+
+@contextlib.contextmanager
+def _translated(host: str | None) -> Iterator[None]:
+    """Turn what the client raises into one sentence; what it prints (links) is not for our output."""
+    where = redact(host) if host else "Kubeflow Pipelines"
+    try:
+        with contextlib.redirect_stdout(None):
+            yield
+    except kfp_server_api.ApiException as error:
+        raise ClusterError(refusal(where, error.status, error.body, error.reason)) from error
+    except (httpx.HTTPError, HTTPError, TimeoutError, OSError) as error:
+        raise ClusterError(
+            f"{where}: no Kubeflow Pipelines API answers there ({type(error).__name__}); "
+            "check the address (--host or KF_PIPELINES_ENDPOINT) and that the server is up"
+        ) from error
 
 
 if __name__ == "__main__":

@@ -1,0 +1,57 @@
+"""What a compiled task is given beside its inputs: image, resources, shared memory, environment."""
+
+from collections.abc import Callable
+from typing import Any
+
+from components.images import HOME, LIGHT_IMAGE, USER_ID
+from fairlead.cluster.config import CompileSettings
+from fairlead.names import REGISTRY_ENV, STORE_ENV
+
+Keys = tuple[str, ...]
+
+# Environment variables by where they come from; the optional ones may be missing (an instance role, AWS itself).
+SECRET_KEYS: Keys = (REGISTRY_ENV,)
+OPTIONAL_SECRET_KEYS: Keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+CONFIG_KEYS: Keys = (STORE_ENV,)
+OPTIONAL_CONFIG_KEYS: Keys = ("AWS_ENDPOINT_URL", "AWS_REGION")
+
+
+def settler(settings: CompileSettings, kubernetes: Any) -> Callable[[Any], Any]:
+    """A function that gives a task of KFP what `settings` say; `kubernetes` is the module kfp.kubernetes."""
+
+    def settle(task: Any) -> Any:
+        _place(task, settings)
+        _connect(task, settings, kubernetes)
+        kubernetes.set_security_context(task, run_as_user=USER_ID, run_as_group=USER_ID, run_as_non_root=True)
+        if task.name == "train":
+            kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory", size_limit=settings.shm_size)  # noqa: S108
+            if settings.home_claim:
+                kubernetes.mount_pvc(task, settings.home_claim, HOME)
+        if task.name == "ingest" and not settings.cache_ingest:
+            task.set_caching_options(False)
+        return task
+
+    return settle
+
+
+def _place(task: Any, settings: CompileSettings) -> None:
+    light = task.container_spec.image == LIGHT_IMAGE
+    image = settings.light_image if light else settings.torch_image
+    cpu, memory = (settings.light_cpu, settings.light_memory) if light else (settings.cpu, settings.memory)
+    if image:
+        task.set_container_image(image)
+    task.set_cpu_request(cpu).set_memory_request(memory).set_memory_limit(memory)
+    gpus = {"train": settings.gpus, "evaluate": min(settings.gpus, 1)}.get(task.name, 0)
+    if gpus:
+        task.set_accelerator_type(settings.gpu_type).set_accelerator_limit(gpus)
+    if settings.retries:
+        task.set_retry(settings.retries, backoff_duration="30s", backoff_factor=2.0)
+
+
+def _connect(task: Any, settings: CompileSettings, kubernetes: Any) -> None:
+    if settings.secret:
+        for keys, optional in ((SECRET_KEYS, False), (OPTIONAL_SECRET_KEYS, True)):
+            kubernetes.use_secret_as_env(task, settings.secret, {key: key for key in keys}, optional=optional)
+    if settings.config_map:
+        for keys, optional in ((CONFIG_KEYS, False), (OPTIONAL_CONFIG_KEYS, True)):
+            kubernetes.use_config_map_as_env(task, settings.config_map, {key: key for key in keys}, optional=optional)

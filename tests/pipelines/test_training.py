@@ -1,0 +1,115 @@
+"""The pipeline is one definition: what runs here is what is compiled for a cluster."""
+
+import ast
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from components.images import LIGHT_IMAGE, TORCH_IMAGE
+from fairlead.cluster.arguments import STAGES, pipeline_arguments
+from fairlead.cluster.config import CompileSettings
+from fairlead.cluster.local import TRAINING
+from fairlead.cluster.pipelines import compile_package, local_package
+from fairlead.project import ProjectConfig
+from fairlead.training.config import ModelConfig, TrainConfig
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def packages(folder: Path) -> tuple[Any, Any]:
+    compile_package(folder / "package.yaml", CompileSettings(gpus=2, retries=1, torch_image="x/y:z"))
+    return local_package(TRAINING), next(yaml.safe_load_all((folder / "package.yaml").read_text()))
+
+
+def without_placement(package: Any) -> Any:
+    """The package without what says where a step runs: image, resources, retries, caching."""
+    package = copy.deepcopy(package)
+    for executor in package["deploymentSpec"]["executors"].values():
+        executor["container"].pop("resources", None)
+        executor["container"].pop("image")
+    for task in package["root"]["dag"]["tasks"].values():
+        task.pop("retryPolicy", None)
+        task.pop("cachingOptions")
+    return package
+
+
+def test_the_local_run_and_the_compiled_package_are_one_definition(tmp_path: Path) -> None:
+    here, there = packages(tmp_path)
+    assert without_placement(here) == without_placement(there)
+    assert here != there
+
+
+def test_a_package_for_a_stage_has_what_it_needs_and_no_more() -> None:
+    whole = local_package(TRAINING)["root"]["dag"]["tasks"]
+    for index, stage in enumerate(STAGES):
+        part = local_package(TRAINING, stage)["root"]["dag"]["tasks"]
+        assert set(part) == set(STAGES[: index + 1])
+        assert all(part[name] == whole[name] for name in part)
+
+
+def test_every_setting_reaches_exactly_the_stages_that_depend_on_it() -> None:
+    package = local_package(TRAINING)
+    read: dict[str, set[str]] = {}
+    for stage, task in package["root"]["dag"]["tasks"].items():
+        for source in task["inputs"].get("parameters", {}).values():
+            read.setdefault(source["componentInputParameter"], set()).add(stage)
+    assert read == {
+        "project": {"train", "evaluate", "register"},
+        "data": {"ingest"},
+        "source_digest": {"ingest"},
+        "base": {"tokenize"},
+        "base_digest": {"tokenize"},
+        "tokenization": {"tokenize"},
+        "model": {"train"},
+        "training": {"train"},
+        "evaluation": {"evaluate"},
+        "gate": {"gate"},
+    }
+
+
+def test_the_arguments_are_the_parameters_and_hold_every_setting() -> None:
+    config = ProjectConfig.parse({"project": "topics", "data": {"source": "t.csv"}})
+    arguments = pipeline_arguments(config, "sha256:1", "sha256:2")
+    parameters = local_package(TRAINING)["root"]["inputDefinitions"]["parameters"]
+    assert set(arguments) == set(parameters)
+    evaluation = {**arguments["evaluation"], **arguments["gate"]}
+    assert evaluation == config.evaluation.to_dict()
+    assert not arguments["evaluation"].keys() & arguments["gate"].keys()
+    assert arguments["training"] == config.training.to_dict()
+    assert (arguments["source_digest"], arguments["base_digest"]) == ("sha256:1", "sha256:2")
+
+
+def test_settings_survive_the_doubles_of_a_struct() -> None:
+    doubles = {name: float(value) if type(value) is int else value for name, value in TrainConfig().to_dict().items()}
+    assert TrainConfig.parse(doubles) == TrainConfig()
+    assert ModelConfig.parse({"depth": 3.0}).depth == 3
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_component_is_one_import_and_one_call(stage: str) -> None:
+    module = ast.parse((ROOT / "components" / f"{stage}.py").read_text())
+    (function,) = [node for node in module.body if isinstance(node, ast.FunctionDef)]
+    assert function.name == stage
+    docstring, door, call = function.body
+    assert isinstance(docstring, ast.Expr) and isinstance(docstring.value, ast.Constant)
+    assert isinstance(door, ast.ImportFrom) and str(door.module).startswith("fairlead.")
+    assert isinstance(call, ast.Expr) and isinstance(call.value, ast.Call)
+
+
+def test_images_say_which_steps_need_torch() -> None:
+    executors = local_package(TRAINING)["deploymentSpec"]["executors"]
+    light = {name for name, value in executors.items() if value["container"]["image"] == LIGHT_IMAGE}
+    assert light == {"exec-ingest", "exec-gate", "exec-register"}
+    assert {value["container"]["image"] for value in executors.values()} == {LIGHT_IMAGE, TORCH_IMAGE}
+
+
+def test_a_step_installs_nothing_when_it_starts() -> None:
+    executors = local_package(TRAINING)["deploymentSpec"]["executors"]
+    assert not any("pip install" in part for e in executors.values() for part in e["container"]["command"])
+
+
+def test_the_pipeline_is_readable_on_one_screen() -> None:
+    assert len((ROOT / "pipelines" / "training.py").read_text().splitlines()) <= 70
