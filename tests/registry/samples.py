@@ -20,7 +20,12 @@ LABELS = ["no", "yes"]
 TEST_DIGEST = of_bytes(b"test rows")
 DATA_DIGEST = of_bytes(b"data")
 TOKENS_DIGEST = of_bytes(b"tokens")
-CONFIG: dict[str, Any] = {"data": {"source": "a.csv"}, "tokenization": {}, "model": {"base": "scratch"}, "training": {}}
+CONFIG: dict[str, Any] = {
+    "data": {"source": "a.csv"},
+    "tokenization": {"max_length": 16},
+    "model": {"base": "scratch"},
+    "training": {"learning_rate": 0.001, "processes": None},
+}
 ENVIRONMENT = Environment(
     python="3.11.7",
     torch="2.13.0+cpu",

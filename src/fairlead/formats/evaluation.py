@@ -19,6 +19,9 @@ REPORT = "evaluation.json"
 HTML = "report.html"
 PREDICTIONS = "predictions.parquet"
 
+# Metrics of which less is better; of all others more is.
+LOWER_IS_BETTER = frozenset({"log_loss", "calibration_error"})
+
 
 class ClassScores(Config):
     """Scores of one class."""

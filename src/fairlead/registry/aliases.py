@@ -2,14 +2,12 @@
 
 from sqlalchemy import Connection, delete, select
 
+from fairlead.formats.evaluation import LOWER_IS_BETTER
 from fairlead.names import CHALLENGER, CHAMPION, check_alias, version_name
 from fairlead.registry import evaluations
 from fairlead.registry.queries import not_found, now, upsert
 from fairlead.registry.records import Promotion
 from fairlead.registry.tables import aliases
-
-# Metrics of formats.evaluation of which less is better.
-LOWER_IS_BETTER = frozenset({"log_loss", "calibration_error", "loss"})
 
 
 def of_project(connection: Connection, project: str) -> dict[str, int]:

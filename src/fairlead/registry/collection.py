@@ -27,8 +27,10 @@ class CollectionReport:
         return sum(self.removed.values())
 
 
-def collect_garbage(registry: Registry, store: ObjectStore, older_than_seconds: float) -> CollectionReport:
-    """Give up reservations older than `older_than_seconds` and delete their objects.
+def collect_garbage(
+    registry: Registry, store: ObjectStore, older_than_seconds: float, dry_run: bool = False
+) -> CollectionReport:
+    """Give up reservations older than `older_than_seconds` and delete their objects; `dry_run` only says which.
 
     A version that is being uploaded holds its lock and is left alone however old it is. Versions that
     were given up before are looked at again: an earlier collection may have been killed between the two steps.
@@ -37,7 +39,8 @@ def collect_garbage(registry: Registry, store: ObjectStore, older_than_seconds: 
     pending, abandoned = registry.pending_versions(), registry.abandoned_versions()
     progress = Progress("gc", "collect garbage", len(pending) + len(abandoned), "versions")
     for reservation in [*pending, *abandoned]:
-        num_objects = _collect(registry, store, reservation, older_than_seconds)
+        young = reservation in pending and _age(reservation) < timedelta(seconds=older_than_seconds)
+        num_objects = None if young else _collect(registry, store, reservation, dry_run)
         if num_objects is None:
             report.kept.append(reservation.name)
         elif num_objects or reservation in pending:
@@ -46,17 +49,20 @@ def collect_garbage(registry: Registry, store: ObjectStore, older_than_seconds: 
     return report
 
 
-def _collect(registry: Registry, store: ObjectStore, reservation: Reservation, older_than_seconds: float) -> int | None:
+def _collect(registry: Registry, store: ObjectStore, reservation: Reservation, dry_run: bool) -> int | None:
     """Number of objects removed, None when the version is to be left alone."""
+    prefix = version_prefix(reservation.project, reservation.number)
     with registry.upload_lock(reservation, wait=False) as held:
-        if not held or _age(reservation) < timedelta(seconds=older_than_seconds):
+        if not held:
             return None
+        if dry_run:
+            return sum(1 for _ in store.list(prefix))
         try:
             registry.abandon(reservation.project, reservation.number)
         except Conflict:
             # It was committed since the list was read.
             return None
-        return remove(store, version_prefix(reservation.project, reservation.number), first=MODEL_MANIFEST)
+        return remove(store, prefix, first=MODEL_MANIFEST)
 
 
 def _age(reservation: Reservation) -> timedelta:

@@ -1,0 +1,261 @@
+"""Registration with a real store and a real database: complete or invisible, once, and never without a link."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fairlead import places
+from fairlead.errors import Conflict, FairleadError, GateFailed, IntegrityError, NotFound
+from fairlead.formats import model
+from fairlead.formats.digests import of_bytes
+from fairlead.names import MODEL_MANIFEST
+from fairlead.registry import VersionRecord, open_registry
+from fairlead.registry.collection import collect_garbage
+from fairlead.registry.registration import register_stage
+from fairlead.storage import open_store
+from fairlead.storage.folders import download
+from tests.registry.stages import Stages
+
+ROOT = Path(__file__).parent.parent.parent
+# model.safetensors, config.json, training.json and fairlead.json.
+NUM_UPLOADS = 4
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def registry_url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    url = places.registry_url() if request.param == "sqlite" else str(request.getfixturevalue("postgres_url"))
+    monkeypatch.setenv("FAIRLEAD_REGISTRY", url)
+    return url
+
+
+@pytest.fixture
+def stages(tmp_path: Path) -> Stages:
+    return Stages(tmp_path / "stages").write()
+
+
+def start(folder: Path, num_uploads: int) -> "subprocess.Popen[bytes]":
+    program = [sys.executable, "-m", "tests.registry.stages", str(folder), str(num_uploads)]
+    return subprocess.Popen(program, cwd=ROOT, env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"})
+
+
+def keys() -> list[str]:
+    return [stat.key for stat in open_store(places.store_url()).list("models/")]
+
+
+def check_store(version: VersionRecord, folder: Path) -> None:
+    """The version in the store is whole and is the one in the registry."""
+    download(open_store(places.store_url()), version.prefix, folder, last=MODEL_MANIFEST)
+    assert model.verify(folder) == version.manifest
+
+
+def test_the_stage_registers_once(stages: Stages, tmp_path: Path) -> None:
+    with open_registry() as registry:
+        stages.record(registry)
+    for _ in range(2):
+        assert register_stage("topics", *stages.paths, str(tmp_path / "out")) == "topics_v1"
+    with open_registry() as registry:
+        (version,) = registry.list_versions("topics")
+    written = json.loads((tmp_path / "out" / "version.json").read_text())
+    assert written == {
+        "name": "topics_v1",
+        "number": 1,
+        "digest": version.digest,
+        "prefix": "models/topics/v0001/",
+        "aliases": ["challenger", "champion"],
+    }
+    check_store(version, tmp_path / "download")
+    assert version.manifest.evaluations[0]["metrics"] == {"macro_f1": 0.8}
+
+
+@pytest.mark.parametrize("num_uploads", [0, 2, NUM_UPLOADS])
+def test_a_killed_registration_is_invisible_and_ends_with_one_version(
+    registry_url: str, stages: Stages, tmp_path: Path, num_uploads: int
+) -> None:
+    assert start(stages.folder, num_uploads).wait(60) == -signal.SIGKILL
+    assert len(keys()) == num_uploads
+    with open_registry() as registry:
+        assert registry.list_models() == [] and len(registry.pending_versions()) == 1
+    # Training was repeated too: only its clock differs.
+    stages.training = {"seconds": 99.0}
+    version = stages.write().register()
+    check_store(version, tmp_path / "download")
+    with open_registry() as registry:
+        assert [v.number for v in registry.list_versions("topics")] == [1] and registry.pending_versions() == []
+
+
+def test_a_registration_killed_after_its_commit_is_done(registry_url: str, stages: Stages, tmp_path: Path) -> None:
+    assert start(stages.folder, NUM_UPLOADS + 1).wait(60) == -signal.SIGKILL
+    version = stages.register()
+    assert version.number == 1 and version.aliases == ["challenger", "champion"]
+    check_store(version, tmp_path / "download")
+
+
+@pytest.mark.parametrize("num_uploads", [2, NUM_UPLOADS])
+def test_what_a_killed_registration_left_is_collected(registry_url: str, stages: Stages, num_uploads: int) -> None:
+    start(stages.folder, num_uploads).wait(60)
+    store = open_store(places.store_url())
+    with open_registry() as registry:
+        assert collect_garbage(registry, store, 3600).kept == ["topics_v1"]
+        (reservation,) = registry.pending_versions()
+        with open_registry() as other, other.upload_lock(reservation):
+            assert collect_garbage(registry, store, 0).kept == ["topics_v1"]
+        assert collect_garbage(registry, store, 0, dry_run=True).removed == {"topics_v1": num_uploads}
+        assert len(keys()) == num_uploads
+        assert collect_garbage(registry, store, 0).removed == {"topics_v1": num_uploads}
+        assert keys() == []
+        # A collection killed between its two steps leaves objects of a version that was given up.
+        store.put_bytes("models/topics/v0001/config.json", b"{}")
+        assert collect_garbage(registry, store, 3600).removed == {"topics_v1": 1}
+        assert collect_garbage(registry, store, 0).removed == {} and keys() == []
+    assert stages.register().number == 2
+
+
+def test_a_collection_never_touches_a_committed_version(stages: Stages, tmp_path: Path) -> None:
+    version = stages.register()
+    with open_registry() as registry:
+        assert collect_garbage(registry, open_store(places.store_url()), 0).removed == {}
+    check_store(version, tmp_path / "download")
+
+
+def test_processes_that_trained_the_same_model_end_with_one_whole_version(registry_url: str, tmp_path: Path) -> None:
+    processes = []
+    for number in range(3):
+        one = Stages(tmp_path / str(number), training={"seconds": float(number)}).write()
+        # Each one lives until it has committed or found the commit of another.
+        processes.append(start(one.folder, NUM_UPLOADS + 1))
+    assert sorted(process.wait(60) for process in processes) == [-signal.SIGKILL, 0, 0]
+    with open_registry() as registry:
+        (version,) = registry.list_versions("topics")
+    assert version.number == 1
+    check_store(version, tmp_path / "download")
+
+
+def test_other_weights_other_config_or_other_test_rows_are_another_version(stages: Stages, tmp_path: Path) -> None:
+    closure = stages.candidate().closure
+    for changed in (
+        Stages(tmp_path / "a", weights=b"other"),
+        Stages(tmp_path / "b", training={"seed": 1}),
+        Stages(tmp_path / "c", report={"evaluations": [_on_other_rows()]}),
+    ):
+        assert changed.write().candidate().closure != closure
+    assert Stages(tmp_path / "d", training={"seconds": 7.0}).write().candidate().closure == closure
+
+
+def _on_other_rows() -> dict[str, Any]:
+    from tests.registry.samples import evaluation
+
+    return evaluation(dataset_digest=of_bytes(b"other rows"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "link"),
+    [
+        ({"training": {"data_digest": ""}}, NotFound, "data_digest"),
+        ({"training": {"run_id": ""}}, NotFound, "run_id"),
+        ({"training": {"labels": []}}, NotFound, "labels"),
+        (
+            {"training": {"config": {"data": {"a": 1}, "tokenization": {"a": 1}, "model": {"a": 1}}}},
+            NotFound,
+            "config.training",
+        ),
+        ({"training": {"project": "other"}}, Conflict, "project"),
+        ({"training": {"data_digest": of_bytes(b"x")}}, Conflict, "data version"),
+        ({"training": {"tokens_digest": of_bytes(b"x")}}, Conflict, "tokens"),
+        ({"training": {"weights_digest": of_bytes(b"x")}}, IntegrityError, "model.safetensors"),
+        ({"report": {"weights_digest": of_bytes(b"x")}}, Conflict, "evaluated weights"),
+        ({"report": {"run_id": "run-7"}}, Conflict, "evaluated run"),
+        ({"report": {"data_digest": of_bytes(b"x")}}, Conflict, "evaluated data version"),
+        ({"report": {"evaluations": []}}, NotFound, "evaluation"),
+        ({"verdict": {"passed": False}}, GateFailed, "gate"),
+    ],
+)
+def test_a_missing_link_is_named(
+    stages: Stages, changes: dict[str, Any], error: type[FairleadError], link: str
+) -> None:
+    for name, value in changes.items():
+        setattr(stages, name, value)
+    with pytest.raises(error, match=link):
+        stages.write().register()
+    assert keys() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "link"),
+    [
+        ("model/training.json", "training.json"),
+        ("model/model.safetensors", "weights"),
+        ("evaluation/evaluation.json", "evaluation"),
+        ("verdict/verdict.json", "verdict"),
+        ("data/manifest.json", "data version"),
+        ("tokens/tokens.json", "tokens"),
+    ],
+)
+def test_a_missing_file_is_named(stages: Stages, path: str, link: str) -> None:
+    (stages.folder / path).unlink()
+    with pytest.raises(NotFound, match=link):
+        stages.register()
+
+
+def test_a_base_model_needs_a_parent(stages: Stages) -> None:
+    sections = ("data", "tokenization", "training")
+    config = {**{name: {"a": 1} for name in sections}, "model": {"base": "hf://some/model"}}
+    stages.training = {"config": config}
+    with pytest.raises(NotFound, match="'parent'"):
+        stages.write().candidate()
+    stages.training["parent"] = "hf://some/model@abc"
+    assert stages.write().candidate().training.parent
+
+
+def test_a_run_or_data_version_that_the_registry_does_not_know_is_named(
+    stages: Stages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        register_stage("topics", *stages.paths, str(tmp_path / "out"))
+    assert caught.value.code == 42
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("error: register topics: a link is missing: runs: there is no run 'run-1'")
+    with open_registry() as registry:
+        assert registry.pending_versions() == []
+        stages.record(registry)
+        registry.start_run(**_again(registry.get_run("run-1")))
+    with pytest.raises(SystemExit):
+        register_stage("topics", *stages.paths, str(tmp_path / "out"))
+    assert "the link 'run' is run-1 of topics, running" in capsys.readouterr().out
+
+
+def _again(run: Any) -> dict[str, Any]:
+    names = ("run_id", "project", "data_digest", "tokens_digest", "config", "seed", "environment", "code")
+    return {name: getattr(run, name) for name in names}
+
+
+def test_a_version_of_another_registry_is_never_overwritten(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages.register()
+    store = open_store(places.store_url())
+    before = {key: store.get_bytes(key) for key in keys()}
+    monkeypatch.setenv("FAIRLEAD_REGISTRY", f"sqlite:///{places.home() / 'second.db'}")
+    with pytest.raises(Conflict, match="topics_v1 that this registry did not write"):
+        stages.register()
+    assert {key: store.get_bytes(key) for key in keys()} == before
+
+
+@pytest.mark.parametrize(
+    ("verdict", "wins"),
+    [
+        ({}, False),
+        ({"champion_metric": "accuracy"}, True),
+        ({"checks": [{"kind": "champion", "metric": "accuracy"}, {"kind": "floor", "metric": "macro_f1"}]}, True),
+    ],
+)
+def test_the_verdict_names_the_metric_that_picks_the_champion(
+    stages: Stages, tmp_path: Path, verdict: dict[str, Any], wins: bool
+) -> None:
+    stages.metrics = {"macro_f1": 0.8, "accuracy": 0.8}
+    assert "champion" in stages.write().register().aliases
+    second = Stages(tmp_path / "b", b"better", {"macro_f1": 0.7, "accuracy": 0.9}, verdict=verdict).write()
+    assert ("champion" in second.register().aliases) is wins
