@@ -87,7 +87,12 @@ def save(model: torch.nn.Module, folder: Path, token_folder: Path, manifest: tok
         weights_digest=of_file(folder / WEIGHTS),
         labels=manifest.labels,
         max_length=manifest.max_length,
-        config={},
+        config={
+            "data": {"source": "x"},
+            "tokenization": {"kind": "wordpiece"},
+            "model": {"base": "scratch"},
+            "training": {"seed": seed},
+        },
         seed=seed,
         steps=1,
         best_step=1,

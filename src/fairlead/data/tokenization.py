@@ -69,7 +69,7 @@ def tokenize(data: Path, config: TokenizationConfig, base: str, output: Path) ->
     if base == SCRATCH:
         chosen = tokenizers.train_tokenizer(lambda: _training_texts(data, data_manifest), config)
     else:
-        chosen = tokenizers.base_tokenizer(localize(base, home() / "bases"), config.max_length)
+        chosen = tokenizers.base_tokenizer(localize(base, home() / "bases", stage="tokenize"), config.max_length)
     output.mkdir(parents=True, exist_ok=True)
     saved = tokenizers.save_tokenizer(chosen, output / TOKENIZER, config.max_length)
     vocab_size = tokenizers.num_ids(chosen)

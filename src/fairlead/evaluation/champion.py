@@ -36,7 +36,6 @@ class Question:
     own: Evaluation
     own_weights_digest: str
     positive: int | None
-    needed_metric: str
     num_bins: int
 
 
@@ -52,7 +51,7 @@ def score_champion(question: Question) -> tuple[ChampionScore | None, str | None
         recorded = registry.find_evaluation(champion.weights_digest, question.own.dataset_digest)
     if champion.weights_digest == question.own_weights_digest:
         metrics = question.own.metrics
-    elif recorded is not None and question.needed_metric in recorded.metrics:
+    elif recorded is not None and question.own.metrics.keys() <= recorded.metrics.keys():
         metrics = recorded.metrics
     else:
         metrics = _score_again(champion, question)

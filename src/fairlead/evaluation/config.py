@@ -9,7 +9,8 @@ class EvaluationConfig(Config):
     """How a trained model is judged."""
 
     gate: dict[str, float] = Field(default_factory=dict)
-    """Least value of a test metric by name (`macro_f1: 0.85`); below it the run stops. Default: none."""
+    """Least value of a test metric by name (`macro_f1: 0.85`), or greatest of log_loss and calibration_error;
+    beyond it the run stops. Default: none."""
     champion_metric: str = "macro_f1"
     """Test metric compared with the current champion on the same rows. Default `macro_f1`."""
     champion_max_drop: float = Field(0.02, ge=0, le=1)

@@ -88,7 +88,6 @@ def evaluate(
             own=scored[0].evaluation,
             own_weights_digest=inputs.record.weights_digest,
             positive=inputs.positive,
-            needed_metric=settings.champion_metric,
             num_bins=settings.calibration_bins,
         )
     )

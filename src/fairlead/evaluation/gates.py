@@ -1,6 +1,7 @@
 """The gate: a model that is not good enough stops here, with the reason, and its report stays.
 
-verdict.json    {"passed": true, "checks": [{"kind", "metric", "value", "bound", "at_most", "passed", ...}]}
+verdict.json    passed, champion_metric, and checks: a list of {kind, metric, value, bound, at_most, passed},
+                for the champion also {champion, champion_value}
 """
 
 import difflib
@@ -11,12 +12,10 @@ from fairlead.errors import ConfigError, Conflict, GateFailed
 from fairlead.evaluation.config import EvaluationConfig
 from fairlead.events import result
 from fairlead.formats.atomic import write_json
-from fairlead.formats.evaluation import ChampionScore, Evaluation, read_report
+from fairlead.formats.evaluation import LOWER_IS_BETTER, ChampionScore, Evaluation, read_report
 from fairlead.stage import stage
 
 VERDICT = "verdict.json"
-# Named here and not imported: the gate runs in the light image, without scikit-learn's weight.
-LOWER_IS_BETTER = ("log_loss", "calibration_error")
 
 Check = dict[str, Any]
 
@@ -34,7 +33,8 @@ def gate_stage(evaluation: str, config: dict[str, Any], output: str) -> None:
     checks = floor_checks(settings.gate, test) + champion_checks(settings, test, report.champion)
     failed = [check for check in checks if not check["passed"]]
     Path(output).mkdir(parents=True, exist_ok=True)
-    write_json(Path(output) / VERDICT, {"passed": not failed, "checks": checks})
+    verdict = {"passed": not failed, "champion_metric": settings.champion_metric, "checks": checks}
+    write_json(Path(output) / VERDICT, verdict)
     if failed:
         reasons = ", and ".join(_sentence(check) for check in failed)
         raise GateFailed(f"gate: {reasons}; improve the model, or change evaluation.gate on purpose")

@@ -18,14 +18,16 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from fairlead.formats.evaluation import ClassScores
+from fairlead.formats.evaluation import LOWER_IS_BETTER, ClassScores
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
 
-HIGHER_IS_BETTER = ("accuracy", "macro_f1", "weighted_f1", "roc_auc", "average_precision", "f1")
-LOWER_IS_BETTER = ("log_loss", "calibration_error")
-NAMES = (*HIGHER_IS_BETTER, *LOWER_IS_BETTER)
+# In the order in which reports show them; the last two are of the kind LOWER_IS_BETTER.
+NAMES = (
+    *("accuracy", "macro_f1", "weighted_f1", "f1", "roc_auc", "average_precision"),
+    *sorted(LOWER_IS_BETTER, reverse=True),
+)
 
 
 @dataclass(frozen=True)

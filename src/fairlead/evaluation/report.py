@@ -4,11 +4,11 @@ import json
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from fairlead.evaluation.metrics import LOWER_IS_BETTER, NAMES, Scores
+from fairlead.evaluation.metrics import NAMES, Scores
 from fairlead.evaluation.mistakes import Mistake
 from fairlead.evaluation.pictures import MAX_CLASSES, confusion_picture, curves_picture, reliability_picture
 from fairlead.formats.digests import short
-from fairlead.formats.evaluation import Evaluation, EvaluationReport
+from fairlead.formats.evaluation import LOWER_IS_BETTER, Evaluation, EvaluationReport
 
 NUM_CONFUSED_PAIRS = 15
 
