@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from fairlead.data.encodings import BYTE_ORDER_MARKS, ESCAPE, Encoding, find_encoding
+from fairlead.data.encodings import BLOCK_BYTES, BYTE_ORDER_MARKS, ESCAPE, Encoding, find_encoding
 from fairlead.data.lines import OnBytes
 from fairlead.data.rows import Batch, Rejected
 from fairlead.errors import DataError
@@ -34,7 +34,7 @@ def find_folder_encoding(paths: list[Path], configured: str, max_bytes: int, whe
 
 def read_folder(folder: Path, paths: list[Path], encoding: str, max_bytes: int, on_bytes: OnBytes) -> Iterator[Batch]:
     """Yield the folder's texts in batches."""
-    batch = Batch()
+    batch, num_bytes = Batch(), 0
     for path in paths:
         source = path.relative_to(folder)
         content = _content(path, max_bytes)
@@ -46,9 +46,10 @@ def read_folder(folder: Path, paths: list[Path], encoding: str, max_bytes: int, 
             batch.rejected.append(Rejected(source.as_posix(), 1, TOO_LONG, detail, _text(content[:200], encoding)))
         else:
             batch.add(_text(content, encoding), source.parts[0], 1, source.as_posix())
-        if batch.full:
+        num_bytes += len(content)
+        if num_bytes >= BLOCK_BYTES:
             yield batch
-            batch = Batch()
+            batch, num_bytes = Batch(), 0
     yield batch
 
 

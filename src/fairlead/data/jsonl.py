@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any, NoReturn
 
 from fairlead.data.columns import no_such_column
+from fairlead.data.lines import Blocks
 from fairlead.data.rows import Batch, Rejected
 from fairlead.errors import DataError
 
@@ -25,9 +26,9 @@ class Number(str):
     __slots__ = ()
 
 
-def find_keys(lines: Iterator[str], text: str, label: str, where: str) -> None:
+def find_keys(blocks: Blocks, text: str, label: str, where: str) -> None:
     """Raise DataError when the file is empty, or none of its first 100 objects has the keys."""
-    found = (_parse(line) for line in lines if not line.isspace())
+    found = (_parse(line) for lines in blocks for line in lines if not line.isspace())
     values = list(islice(found, OBJECTS_LOOKED_AT))
     if not values:
         raise DataError(f"{where}: it is empty; give a file with one JSON object a line")
@@ -38,19 +39,19 @@ def find_keys(lines: Iterator[str], text: str, label: str, where: str) -> None:
             raise no_such_column(name, names, setting, where)
 
 
-def read_jsonl(lines: Iterator[str], text: str, label: str, source: str) -> Iterator[Batch]:
-    """Yield the file's rows in batches; blank lines are skipped."""
-    batch = Batch()
-    for number, line in enumerate(lines, 1):
-        value = _parse(line)
-        if value.__class__ is dict and value.get(text).__class__ is str and value.get(label).__class__ is str:
-            batch.add(value[text], value[label], number, source)
-        elif not line.isspace():
-            _take_or_reject(batch, value, (text, label), number, line, source)
-        if batch.full:
-            yield batch
-            batch = Batch()
-    yield batch
+def read_jsonl(blocks: Blocks, text: str, label: str, source: str) -> Iterator[Batch]:
+    """Yield the file's rows, a batch for each block; blank lines are skipped."""
+    number = 0
+    for lines in blocks:
+        batch = Batch()
+        for line in lines:
+            number += 1
+            value = _parse(line)
+            if value.__class__ is dict and value.get(text).__class__ is str and value.get(label).__class__ is str:
+                batch.add(value[text], value[label], number, source)
+            elif not line.isspace():
+                _take_or_reject(batch, value, (text, label), number, line, source)
+        yield batch
 
 
 def _take_or_reject(batch: Batch, value: Any, keys: tuple[str, str], number: int, line: str, source: str) -> None:

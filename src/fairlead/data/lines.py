@@ -18,10 +18,14 @@ def ignore_bytes(block: bytes) -> None:
     """An `OnBytes` for readings that nobody counts."""
 
 
-def read_lines(path: Path, encoding: str, on_bytes: OnBytes, where: str) -> Iterator[str]:
-    r"""Yield lines with their ends. A line ends with `\n`, or with `\r` in a file that has no `\n`.
+Blocks = Iterator[list[str]]
 
-    Bytes that do not decode become lone surrogates. Raises DataError for a line of 64 MiB or more.
+
+def read_blocks(path: Path, encoding: str, on_bytes: OnBytes, where: str) -> Blocks:
+    r"""Yield the lines with their ends, about 1 MiB of them at a time.
+
+    A line ends with `\n`, or with `\r` in a file that has no `\n`. Bytes that do not decode become
+    lone surrogates. Raises DataError for a line of more than 64 MiB.
     """
     newline = _newline(path)
     decoder = codecs.getincrementaldecoder(encoding)(ESCAPE)
@@ -31,12 +35,12 @@ def read_lines(path: Path, encoding: str, on_bytes: OnBytes, where: str) -> Iter
         text = decoder.decode(block)
         cut = text.rfind(newline) + 1
         if cut:
-            yield from io.StringIO("".join(parts) + text[:cut], newline=newline)
+            yield list(io.StringIO("".join(parts) + text[:cut], newline=newline))
             parts = []
         parts.append(text[cut:])
         if len(parts) > 1 and sum(map(len, parts)) > MAX_LINE_CHARACTERS:
             raise DataError(f"{where}: a line is longer than 64 MiB; it is no table of rows: check data.format")
-    yield from io.StringIO("".join(parts) + decoder.decode(b"", final=True), newline=newline)
+    yield list(io.StringIO("".join(parts) + decoder.decode(b"", final=True), newline=newline))
 
 
 def _newline(path: Path) -> str:

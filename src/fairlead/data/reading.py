@@ -11,7 +11,7 @@ from fairlead.data.delimited import find_layout, read_delimited
 from fairlead.data.encodings import HEAD_BYTES, blocks_of, find_encoding, refuse_binary
 from fairlead.data.folder import find_folder_encoding, list_texts, read_folder
 from fairlead.data.jsonl import find_keys, read_jsonl
-from fairlead.data.lines import ignore_bytes, read_lines
+from fairlead.data.lines import Blocks, ignore_bytes, read_blocks
 from fairlead.data.parquet import open_parquet, read_parquet
 from fairlead.data.rows import Batch
 from fairlead.errors import DataError, NotFound
@@ -79,14 +79,14 @@ def open_source(path: Path, config: DataConfig, meter: Meter, where: str) -> Rea
     encoding = find_encoding(config.encoding, blocks_of(path), where)
     notes: dict[str, Any] = {"encoding": encoding.name, "encoding_from": encoding.how}
 
-    def lines() -> Iterator[str]:
-        return read_lines(path, encoding.name, ignore_bytes, where)
+    def reopen() -> Blocks:
+        return read_blocks(path, encoding.name, ignore_bytes, where)
 
-    metered = read_lines(path, encoding.name, meter, where)
+    metered = read_blocks(path, encoding.name, meter, where)
     if kind == "jsonl":
-        find_keys(lines(), config.text, config.label, where)
+        find_keys(reopen(), config.text, config.label, where)
         return Reading(kind, notes, read_jsonl(metered, config.text, config.label, path.name))
-    layout = find_layout(lines, DELIMITERS[kind], config.quoting, config.header, config.text, config.label, where)
+    layout = find_layout(reopen, DELIMITERS[kind], config.quoting, config.header, config.text, config.label, where)
     notes |= {"header": layout.header, "quoting": layout.quoting}
     return Reading(kind, notes, read_delimited(metered, layout, path.name))
 

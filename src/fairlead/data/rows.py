@@ -2,10 +2,6 @@
 
 from dataclasses import dataclass, field
 
-# Rows and characters of a batch: Python's cost a batch is nothing at this size, and a batch of
-# longest texts (1 MB each) still is a few megabytes.
-ROWS_PER_BATCH = 8192
-CHARACTERS_PER_BATCH = 4_000_000
 EXCERPT_CHARACTERS = 200
 
 
@@ -38,14 +34,13 @@ class Rejected:
 
 @dataclass
 class Batch:
-    """Rows in order, one entry a row in each list, and what was set aside among them."""
+    """Rows in order, one entry a row in each list, and what was set aside among them: a few megabytes."""
 
     texts: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
-    num_characters: int = 0
 
     def add(self, text: str, label: str, line: int, source: str) -> None:
         """Add one row."""
@@ -53,16 +48,6 @@ class Batch:
         self.labels.append(label)
         self.lines.append(line)
         self.sources.append(source)
-        self.num_characters += len(text)
-
-    @property
-    def full(self) -> bool:
-        """Whether it is time for a new batch."""
-        return (
-            len(self.texts) >= ROWS_PER_BATCH
-            or self.num_characters >= CHARACTERS_PER_BATCH
-            or len(self.rejected) >= ROWS_PER_BATCH
-        )
 
 
 def printable(text: str) -> str:

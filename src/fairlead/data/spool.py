@@ -56,7 +56,7 @@ class Spool:
     def _take(self, batch: Batch, normals: list[str], where: str) -> None:
         self._write(batch)
         self._number_labels(batch, where)
-        labels = np.fromiter((self.label_ids[label] for label in batch.labels), np.int32, len(batch.labels))
+        labels = np.fromiter(map(self.label_ids.__getitem__, batch.labels), np.int32, len(batch.labels))
         self._labels.append(labels)
         self.keys.append(make_entries(batch.texts, normals, labels, self.num_rows))
         self.num_rows += len(batch.texts)

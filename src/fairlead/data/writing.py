@@ -22,17 +22,18 @@ class SplitWriter:
     def __init__(self, path: Path) -> None:
         self._writer = pq.ParquetWriter(path, SCHEMA, compression="zstd", use_dictionary=["label", "source"])
         self._held: list[pa.RecordBatch] = []
+        self._held_bytes = 0
         self._digest = RowDigest()
         self._counts: Counter[str] = Counter()
 
     def add(self, rows: pa.RecordBatch) -> None:
         """Add rows in order."""
-        labels = rows["label"].to_pylist()
-        for text, label in zip(rows["text"].to_pylist(), labels, strict=True):
-            self._digest.add(text, label)
-        self._counts.update(labels)
+        self._digest.add_batch(rows["text"], rows["label"])
+        for count in rows["label"].value_counts().to_pylist():
+            self._counts[count["values"]] += count["counts"]
         self._held.append(rows)
-        if sum(held.nbytes for held in self._held) >= ROW_GROUP_BYTES:
+        self._held_bytes += rows.nbytes
+        if self._held_bytes >= ROW_GROUP_BYTES:
             self._flush()
 
     def close(self) -> SplitSummary:
@@ -45,7 +46,7 @@ class SplitWriter:
     def _flush(self) -> None:
         if self._held:
             self._writer.write_table(pa.Table.from_batches(self._held))
-            self._held = []
+            self._held, self._held_bytes = [], 0
 
 
 def write_splits(
