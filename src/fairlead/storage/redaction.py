@@ -1,10 +1,13 @@
 """Addresses as they may be printed: without credentials."""
 
+import logging
 import re
 from urllib.parse import urlsplit
 
 HIDDEN = "***"
 
+# The query of an address without its host, as a relative redirect names it.
+_QUERY = re.compile(r"(?<=[\w/.*-])\?[^\s'\"<>]+")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 
 
@@ -29,3 +32,12 @@ def redact(address: str) -> str:
 def redact_text(text: str) -> str:
     """`text` (another library's message) with every URL in it redacted."""
     return _URL.sub(lambda match: redact(match[0]), text)
+
+
+class RedactingFilter(logging.Filter):
+    """Redacts every address in the messages of another library's logger."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep the record, without credentials."""
+        record.msg, record.args = _QUERY.sub(f"?{HIDDEN}", redact_text(record.getMessage())), ()
+        return True
