@@ -1,0 +1,31 @@
+"""Addresses as they may be printed."""
+
+import pytest
+
+from fairlead.storage.redaction import redact, redact_text
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("data/tickets.csv", "data/tickets.csv"),
+        ("/a?b@c", "/a?b@c"),
+        ("s3://bucket/key", "s3://bucket/key"),
+        ("hf://datasets/org/repo/a.csv@main", "hf://datasets/org/repo/a.csv@main"),
+        ("https://user:pw@host:8443/x.csv", "https://***@host:8443/x.csv"),
+        ("https://token@host/x", "https://***@host/x"),
+        ("https://a:b@c@host/x", "https://***@host/x"),
+        ("https://host/x?X-Amz-Signature=s&format=csv", "https://host/x?X-Amz-Signature=***&format=***"),
+        ("https://host/x?secret", "https://host/x?***"),
+        ("https://host/x#access_token=s", "https://host/x"),
+        ("https://[bad/x?s", "https://***"),
+        ("postgresql://u:p@host/db", "postgresql://***@host/db"),
+    ],
+)
+def test_an_address_is_printed_without_credentials(address: str, shown: str) -> None:
+    assert redact(address) == shown
+
+
+def test_addresses_within_a_text_are_redacted() -> None:
+    text = "cannot open 'https://u:p@h/x?sig=1' (see http://h/y), then https://h/z?k=v."
+    assert redact_text(text) == "cannot open 'https://***@h/x?sig=***' (see http://h/y), then https://h/z?k=***"
