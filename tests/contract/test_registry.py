@@ -9,7 +9,9 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
+from sqlalchemy import make_url
 
 from fairlead.errors import ConfigError, Conflict, NotFound, RegistryError
 from fairlead.formats.digests import of_bytes
@@ -334,3 +336,21 @@ def test_a_lock_is_held_by_one(registry: Registry, url: str) -> None:
             assert held and not second
         with other.upload_lock(reservation, wait=False) as held:
             assert held
+
+
+@pytest.mark.postgres
+def test_a_restarted_server_is_found_again_and_a_lost_lock_harms_nothing(
+    postgres_url: str, postgres_server: str
+) -> None:
+    def cut() -> None:
+        name = make_url(postgres_url).database
+        with psycopg.connect(postgres_server) as connection:
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+
+    with open_registry(postgres_url) as registry:
+        start_run(registry)
+        cut()
+        assert registry.get_run("run-1").attempts == 1
+        with registry.upload_lock(registry.reserve_version("topics", "a")):
+            cut()
+            assert add_version(registry, "a").number == 1

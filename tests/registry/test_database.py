@@ -81,3 +81,27 @@ def test_every_error_is_of_the_tree(tmp_path: Path) -> None:
     path.write_bytes(b"damaged" * 4096)
     with pytest.raises(FairleadError, match="registry sqlite"):
         registry.list_models()
+
+
+def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'registry.db'}"
+    open_registry(url).close()
+    # A limit on the size of files stops SQLite as a full disk does.
+    program = (
+        "import resource, signal\n"
+        "from fairlead.errors import RegistryError\n"
+        "from fairlead.registry import open_registry\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"registry = open_registry({url!r})\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))\n"
+        "try:\n"
+        "    for number in range(10_000):\n"
+        "        registry.reserve_version('topics', str(number))\n"
+        "except RegistryError as error:\n"
+        "    print(number, error)\n"
+    )
+    output = subprocess.run([sys.executable, "-c", program], check=True, timeout=60, capture_output=True, text=True)
+    done, sentence = output.stdout.split(maxsplit=1)
+    assert sentence.startswith("registry sqlite") and sentence.count("\n") == 1
+    with open_registry(url) as registry:
+        assert len(registry.pending_versions()) == int(done) > 0

@@ -81,6 +81,8 @@ def test_a_killed_registration_is_invisible_and_ends_with_one_version(
     assert len(keys()) == num_uploads
     with open_registry() as registry:
         assert registry.list_models() == [] and len(registry.pending_versions()) == 1
+    # What an upload of another Fairlead may have left there besides.
+    open_store(places.store_url()).put_bytes("models/topics/v0001/stray.bin", b"stray")
     # Training was repeated too: only its clock differs.
     stages.training = {"seconds": 99.0}
     version = stages.write().register()
