@@ -33,11 +33,9 @@ class VersionDataPlane(DataPlane):  # type: ignore[misc]
         """Decode a body. It is a function of the caller's bytes alone, so any failure is the caller's mistake."""
         try:
             return super().decode(*args, **kwargs)
-        except InvalidInput:
-            raise
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"[:200]
-            raise InvalidInput(f"body: it cannot be decoded ({reason}); see the Open Inference Protocol") from error
+            reason = str(error) if isinstance(error, InvalidInput) else f"{type(error).__name__}: {error}"
+            raise InvalidInput(f"body: it cannot be read ({reason[:200]}); see the Open Inference Protocol") from error
 
     def metadata(self) -> dict[str, Any]:
         """Name and version of the server."""

@@ -62,7 +62,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("fairlead").setLevel(logging.INFO)
+    # gRPC's C core writes past logging; what matters of it arrives as exceptions.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         options = build_parser().parse_args(argv)
         return _serve_model(options)
@@ -102,7 +105,6 @@ async def _serve(engine: "Engine", name: str, host: str, http_port: int, grpc_po
     # kserve's routes answer with a class that FastAPI has replaced.
     warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")
     dataplane = VersionDataPlane(ServedModel(name, engine))
-    stopping = _stop_on_signals()
     with contextlib.closing(_bind(host, http_port)) as listening:
         rpc, grpc_port = build_server(dataplane, host, grpc_port)
         rest = _Rest(
@@ -110,6 +112,7 @@ async def _serve(engine: "Engine", name: str, host: str, http_port: int, grpc_po
                 build_app(dataplane), log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS
             )
         )
+        stopping = _stop_on_signals()
         serving = asyncio.create_task(rest.serve(sockets=[listening]))
         await rpc.start()
         await rest.answering.wait()

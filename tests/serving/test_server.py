@@ -1,0 +1,132 @@
+"""Start, health under load, drain, and starts that fail."""
+
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
+
+from fairlead.formats.model import WEIGHTS, read_manifest
+from serving.server import main
+from tests.serving.conftest import ROOT, Server, environment, running
+
+# Tokenizing this takes over a second on any machine; the model itself reads 16 tokens of each.
+HEAVY = ["my card was charged twice " * 200] * 1024
+
+
+def post_heavy(server: Server) -> int:
+    response = server.post(f"/v1/models/{server.model}:predict", json={"instances": HEAVY})
+    return len(response.json()["predictions"])
+
+
+def grpc_heavy(server: Server) -> pb.ModelInferRequest:
+    tensor = pb.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[len(HEAVY)])
+    tensor.contents.bytes_contents.extend(text.encode() for text in HEAVY)
+    return pb.ModelInferRequest(model_name=server.model, inputs=[tensor])
+
+
+def wait_until_accepted(server: Server, count: int) -> None:
+    """So many requests of this server's life are past preprocess: the model has them, or they queue for it."""
+    line = f'request_preprocess_seconds_count{{model_name="{server.model}"}} {count}.0'
+    deadline = time.monotonic() + 120
+    while line not in server.get("/metrics").text:
+        assert time.monotonic() < deadline, "the request never reached the model"
+
+
+def test_health_answers_during_inference_and_a_signal_lets_requests_finish(version: Path) -> None:
+    with running(version) as server, ThreadPoolExecutor(1) as pool, grpc.insecure_channel(server.grpc) as channel:
+        heavy = pool.submit(post_heavy, server)
+        wait_until_accepted(server, 1)
+        answered = 0
+        while not heavy.done():
+            assert server.get("/v2/health/live").status_code == 200
+            assert server.get("/v2/health/ready").status_code == 200
+            answered += not heavy.done()
+        assert heavy.result() == len(HEAVY)
+        assert answered >= 2
+
+        over_http = pool.submit(post_heavy, server)
+        over_grpc = GRPCInferenceServiceStub(channel).ModelInfer.future(grpc_heavy(server), timeout=240)
+        wait_until_accepted(server, 3)
+        server.process.send_signal(signal.SIGTERM)
+        assert over_http.result() == len(HEAVY)
+        assert list(over_grpc.result().outputs[0].shape) == [len(HEAVY)]
+        rest, _ = server.process.communicate(timeout=120)
+        assert server.process.returncode == 0
+        assert rest == "", "stdout carries the ready line and nothing else"
+
+
+def listens(server: Server, host: str) -> list[bool]:
+    found = []
+    for address in (server.http, server.grpc):
+        with socket.socket() as client:
+            found.append(client.connect_ex((host, int(address.rsplit(":", 1)[1]))) == 0)
+    return found
+
+
+def test_the_ready_line_names_the_version_and_only_this_machine_is_listened_to(server: Server) -> None:
+    manifest = read_manifest(server.folder)
+    assert (server.version, server.digest) == (manifest.name, manifest.digest)
+    assert server.http.startswith("http://127.0.0.1:") and server.grpc.startswith("127.0.0.1:")
+    # Linux routes all of 127/8 to itself: 127.0.0.2 stands for the machine's other addresses.
+    assert listens(server, "127.0.0.1") == [True, True]
+    assert listens(server, "127.0.0.2") == [False, False]
+
+
+def test_it_listens_everywhere_when_told_to_and_ends_by_ctrl_c(version: Path) -> None:
+    with running(version, "--host", "0.0.0.0") as server:
+        assert server.model == "support_topics", "the project's name where none is given"
+        assert listens(server, "127.0.0.2") == [True, True]
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(timeout=120) == 0
+
+
+def check_refusal(code: int, out: str, err: str, *names: str) -> None:
+    assert code == 2, err
+    assert out == ""
+    (line,) = [line for line in err.splitlines() if line.strip()]
+    assert line.startswith("error: ")
+    for name in names:
+        assert name in line
+
+
+def test_a_tampered_model_is_not_served(version: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(version, tmp_path / "copy"))
+    content = bytearray((copy / WEIGHTS).read_bytes())
+    content[-1] ^= 1
+    (copy / WEIGHTS).write_bytes(content)
+    command = [sys.executable, "-m", "serving", "--model", str(copy), "--free-port"]
+    done = subprocess.run(command, cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True, timeout=240)
+    check_refusal(done.returncode, done.stdout, done.stderr, WEIGHTS, "SHA-256")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["--model", "{tmp}"], "fairlead.json"),
+        (["--model", "support_topics:7"], "support_topics"),
+        (["--model", "Support Topics"], "Support Topics"),
+        (["--http_port", "many"], "--http_port"),
+        (["--no-such-flag"], "--no-such-flag"),
+        (["--workers", "4"], "--workers"),
+        (["--model", "{version}", "--free-port", "--http_port", "{taken}"], "--http_port"),
+        (["--model", "{version}", "--free-port", "--grpc_port", "{taken}"], "--grpc_port"),
+        (["--model", "{version}", "--http_port", "70000"], "--http_port"),
+        (["--model", "{version}", "--free-port", "--host", "192.0.2.1"], "192.0.2.1"),
+    ],
+)
+def test_a_start_that_cannot_be_is_one_sentence(
+    arguments: list[str], name: str, version: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        values = {"tmp": tmp_path, "version": version, "taken": taken.getsockname()[1]}
+        code = main([argument.format(**values) for argument in arguments])
+    check_refusal(code, *capsys.readouterr(), name)
