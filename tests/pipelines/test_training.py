@@ -3,7 +3,7 @@
 import ast
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -13,6 +13,9 @@ from fairlead.cluster.arguments import STAGES, pipeline_arguments
 from fairlead.cluster.config import CompileSettings
 from fairlead.cluster.local import TRAINING
 from fairlead.cluster.pipelines import compile_package, local_package
+from fairlead.config import Config
+from fairlead.data.config import DataConfig, TokenizationConfig
+from fairlead.evaluation.config import EvaluationConfig
 from fairlead.project import ProjectConfig
 from fairlead.training.config import ModelConfig, TrainConfig
 
@@ -75,11 +78,21 @@ def test_the_arguments_are_the_parameters_and_hold_every_setting() -> None:
     arguments = pipeline_arguments(config, "sha256:1", "sha256:2")
     parameters = local_package(TRAINING)["root"]["inputDefinitions"]["parameters"]
     assert set(arguments) == set(parameters)
-    evaluation = {**arguments["evaluation"], **arguments["gate"]}
-    assert evaluation == config.evaluation.to_dict()
     assert not arguments["evaluation"].keys() & arguments["gate"].keys()
-    assert arguments["training"] == config.training.to_dict()
+    assert EvaluationConfig.parse({**arguments["evaluation"], **arguments["gate"]}) == config.evaluation
+    assert TrainConfig.parse(arguments["training"]) == config.training
+    assert ModelConfig.parse(arguments["model"]) == config.model
+    assert DataConfig.parse(arguments["data"]) == config.data
+    assert TokenizationConfig.parse(arguments["tokenization"]) == config.tokenization
     assert (arguments["source_digest"], arguments["base_digest"]) == ("sha256:1", "sha256:2")
+
+
+@pytest.mark.parametrize("section", [DataConfig, TokenizationConfig, ModelConfig, TrainConfig, EvaluationConfig])
+def test_none_is_only_ever_the_default(section: type[Config]) -> None:
+    """KFP has no null: a setting that is None is left out, and must come back as None."""
+    for name, field in section.model_fields.items():
+        if type(None) in get_args(field.annotation):
+            assert field.default is None, name
 
 
 def test_settings_survive_the_doubles_of_a_struct() -> None:

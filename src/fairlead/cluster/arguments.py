@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
+from fairlead.config import Config
 from fairlead.data.config import DataConfig
 from fairlead.errors import ConfigError
 from fairlead.formats.digests import of_json
@@ -26,19 +27,24 @@ def check_stage(name: str) -> str:
 
 def pipeline_arguments(config: ProjectConfig, source_digest: str = "", base_digest: str = "") -> dict[str, Any]:
     """The arguments of the training pipeline: everything that decides a result, a section a parameter."""
-    evaluation = config.evaluation.to_dict()
+    evaluation = _section(config.evaluation)
     return {
         "project": config.project,
-        "data": config.data.to_dict(),
+        "data": _section(config.data),
         "source_digest": source_digest,
         "base": config.model.base,
         "base_digest": base_digest,
-        "tokenization": config.tokenization.to_dict(),
-        "model": config.model.to_dict(),
-        "training": config.training.to_dict(),
+        "tokenization": _section(config.tokenization),
+        "model": _section(config.model),
+        "training": _section(config.training),
         "evaluation": {name: value for name, value in evaluation.items() if name not in GATE_FIELDS},
         "gate": {name: value for name, value in evaluation.items() if name in GATE_FIELDS},
     }
+
+
+def _section(section: Config) -> dict[str, Any]:
+    """The section without settings that are None: KFP has no null, and None is always the default."""
+    return {name: value for name, value in section.to_dict().items() if value is not None}
 
 
 def addresses(data: DataConfig) -> dict[str, str]:

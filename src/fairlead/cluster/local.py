@@ -22,7 +22,7 @@ from fairlead import errors, places
 from fairlead.cluster.arguments import STAGES, check_stage, input_digests, pipeline_arguments
 from fairlead.cluster.processes import child, only_one
 from fairlead.errors import FairleadError
-from fairlead.formats.atomic import write_json
+from fairlead.formats.atomic import write_bytes, write_json
 from fairlead.formats.digests import of_json, short
 from fairlead.names import EVENTS_ENV
 from fairlead.project import ProjectConfig
@@ -219,7 +219,8 @@ def _read_rows(outputs: dict[str, Path]) -> dict[str, Any]:
 
 def _write_rows(outputs: dict[str, Path], rows: dict[str, Any]) -> None:
     if outputs and rows:
-        write_json(_task_folder(outputs) / RESULT, rows)
+        # Not sorted: people read the rows in the order in which the stage tells them.
+        write_bytes(_task_folder(outputs) / RESULT, json.dumps(rows, default=str).encode())
 
 
 def _task_folder(outputs: dict[str, Path]) -> Path:

@@ -54,7 +54,7 @@ def compile_package(
     With `config`, its settings become the defaults of the pipeline's parameters.
     """
     settings = settings or CompileSettings()
-    pipeline, defaults = _settled(settings), _without_none(pipeline_arguments(config)) if config else None
+    pipeline, defaults = _settled(settings), pipeline_arguments(config) if config else None
     text = _compiled(pipeline, pipeline_parameters=defaults)
     if kubernetes_native:
         text = _compiled(
@@ -67,11 +67,6 @@ def compile_package(
         write_bytes(path, (GENERATED + text).encode())
     except OSError as error:
         raise StorageError(disk_sentence("compile", error)) from error
-
-
-def _without_none(values: dict[str, Any]) -> dict[str, Any]:
-    """KFP has no null among a parameter's defaults; a setting that is None is at its default, so it can be left out."""
-    return {k: _without_none(v) if isinstance(v, dict) else v for k, v in values.items() if v is not None}
 
 
 def _names(namespace: str | None, digest: str) -> compiler.KubernetesManifestOptions:

@@ -1,0 +1,120 @@
+"""The whole road, run for real: what is run again when something changes, and what is left when it is killed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fairlead.cluster.arguments import STAGES
+from fairlead.cluster.local import LocalRun
+from fairlead.errors import DataError, FairleadError, GateFailed
+from fairlead.formats import dataset
+from fairlead.formats.evaluation import read_report
+from fairlead.formats.model import read_training
+from fairlead.registry import open_registry
+from tests.pipelines.road import go, write_data
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def again(run: LocalRun) -> set[str]:
+    """The stages that were not cached."""
+    return {name for name, stage in run.stages.items() if not stage.cached}
+
+
+def after(stage: str) -> set[str]:
+    return set(STAGES[STAGES.index(stage) :])
+
+
+def versions() -> list[str]:
+    with open_registry() as registry:
+        return [version.name for version in registry.list_versions("tiny_topics")]
+
+
+@pytest.mark.timeout(900)
+def test_exactly_the_stages_that_depend_on_a_change_run_again(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data.csv")
+    first = go(data)
+    assert again(first) == set(STAGES)
+    assert versions() == ["tiny_topics_v1"]
+
+    second = go(data)
+    assert again(second) == set()
+    assert {name: stage.outputs for name, stage in second.stages.items()} == {
+        name: stage.outputs for name, stage in first.stages.items()
+    }
+    assert second.stages["evaluate"].rows == first.stages["evaluate"].rows
+
+    assert again(go(data, "evaluation.gate={accuracy: 0.01}")) == {"gate", "register"}
+    assert versions() == ["tiny_topics_v1"]
+    with pytest.raises(GateFailed, match="accuracy"):
+        go(data, "evaluation.gate={accuracy: 1.5}")
+    assert again(go(data, "training.learning_rate=0.002", until="train")) == {"train"}
+    assert again(go(data, "tokenization.max_length=12", until="tokenize")) == {"tokenize"}
+
+    data.write_text(data.read_text().replace("wave", "cave", 1))
+    assert again(go(data, until="tokenize")) == {"ingest", "tokenize"}
+
+
+@pytest.mark.timeout(300)
+def test_a_mistake_in_the_data_is_the_error_of_the_run(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data.csv")
+    with pytest.raises(DataError, match="no_such_column") as caught:
+        go(data, "data.text=no_such_column")
+    assert caught.value.exit_code == 2
+
+
+def killed(data: Path, stage: str, moment: str) -> None:
+    """Go the road in a process group of its own that is killed whole at a moment of a stage."""
+    command = [sys.executable, str(Path(__file__).parent / "road.py"), str(data), stage, moment]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+    assert subprocess.run(command, env=environment, start_new_session=True).returncode < 0
+
+
+def finished(data: Path) -> LocalRun:
+    """Go the road to its end, once the killed run has let go of the project."""
+    for _ in range(200):
+        try:
+            return go(data)
+        except FairleadError as error:
+            if "is running it" not in str(error):
+                raise
+    raise AssertionError("the killed run never let go")
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "moments",
+    [
+        pytest.param([("ingest", "started"), ("train", "progress"), ("register", "started")], id="three-stages"),
+        *[
+            pytest.param([(stage, moment)], id=f"{stage}-{moment}", marks=pytest.mark.slow)
+            for stage in STAGES
+            for moment in ("started", "result", "finished")
+        ],
+    ],
+)
+def test_a_killed_run_ends_as_an_unbroken_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moments: list[tuple[str, str]]
+) -> None:
+    data = write_data(tmp_path / "data.csv")
+    for stage, moment in moments:
+        killed(data, stage, moment)
+    broken = finished(data)
+    assert versions() == ["tiny_topics_v1"]
+
+    monkeypatch.setenv("FAIRLEAD_HOME", str(tmp_path / "another"))
+    unbroken = go(data)
+    for run in (broken, unbroken):
+        assert run.stages["register"].rows["version"] == "tiny_topics_v1"
+    assert digests(broken) == digests(unbroken)
+
+
+def digests(run: LocalRun) -> tuple[str, str, dict[str, float]]:
+    return (
+        dataset.read_manifest(run.stages["ingest"].folder).digest,
+        read_training(run.stages["train"].folder).weights_digest,
+        read_report(run.stages["evaluate"].folder).evaluations[0].metrics,
+    )
