@@ -6,13 +6,18 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import psutil
 
 from fairlead.errors import Conflict
+
+# A killed run lets go of its lock when its children are gone, well within this time.
+SECONDS_OF_DYING = 2.0
 
 
 @contextmanager
@@ -23,18 +28,26 @@ def only_one(lock: Path, what: str) -> Iterator[int]:
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise Conflict(
-                f"{what}: process {holder} is running it ({lock}); wait for it, or set another FAIRLEAD_HOME"
-            ) from error
+        _take(file, lock, what)
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
         yield file.fileno()
+
+
+def _take(file: IO[str], lock: Path, what: str) -> None:
+    deadline = time.monotonic() + SECONDS_OF_DYING
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() >= deadline:
+                file.seek(0)
+                holder = file.read().strip() or "unknown"
+                raise Conflict(
+                    f"{what}: process {holder} is running it ({lock}); wait for it, or set another FAIRLEAD_HOME"
+                ) from error
+        time.sleep(0.05)
 
 
 @contextmanager
