@@ -1,7 +1,7 @@
 """The pictures of a report, as inline SVG: nothing to fetch, sharp at any size, the same bytes every time."""
 
 import io
-import textwrap
+import warnings
 
 import matplotlib
 import numpy as np
@@ -15,7 +15,7 @@ from fairlead.formats.evaluation import Evaluation
 MAX_CLASSES = 100
 # Numbers fit into cells up to here.
 MAX_NUMBERED_CLASSES = 25
-MAX_LABEL_CHARACTERS = 32
+MAX_LABEL_CHARACTERS = 40
 BLUE, RED, GREY = "#2b6cb0", "#c53030", "#a0aec0"
 # Text stays text (searchable, 10 times smaller); ids come from a fixed salt, so that the bytes repeat.
 SVG = {"svg.fonttype": "none", "svg.hashsalt": "fairlead", "font.family": "sans-serif", "font.size": 9}
@@ -26,7 +26,8 @@ def confusion_picture(evaluation: Evaluation) -> str:
     labels, counts_CC, rest = _shown(evaluation)
     shares_CC = counts_CC / np.maximum(counts_CC.sum(axis=1, keepdims=True) + rest[:, None], 1)
     num_classes = len(labels)
-    side = max(4.0, 0.19 * num_classes + 2.5)
+    # 0.15 inches a class hold a name in 7 points; the names themselves take about 2 inches.
+    side = max(4.0, 0.15 * num_classes + 2.0)
     with matplotlib.rc_context(SVG):
         figure = Figure(figsize=(side, side), layout="constrained")
         axes = figure.add_subplot()
@@ -34,7 +35,7 @@ def confusion_picture(evaluation: Evaluation) -> str:
         _name_classes(axes, labels)
         if num_classes <= MAX_NUMBERED_CLASSES:
             _write_counts(axes, counts_CC, shares_CC)
-        figure.colorbar(image, ax=axes, shrink=0.5, label="share of the true class")
+        figure.colorbar(image, ax=axes, shrink=0.4, aspect=30, pad=0.01, label="share of the true class")
         return _svg(figure)
 
 
@@ -47,8 +48,11 @@ def reliability_picture(bins: list[Bin]) -> str:
         centers, widths = [(b.low + b.high) / 2 for b in filled], [b.high - b.low for b in filled]
         axes.bar(centers, [b.accuracy for b in filled], widths, color=BLUE, alpha=0.35, edgecolor="white")
         axes.plot([0, 1], [0, 1], "--", color=GREY, linewidth=1)
-        axes.plot([b.confidence for b in filled], [b.accuracy for b in filled], "o-", color=BLUE, markersize=4)
-        axes.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+        # Bins of few rows jump about: a dot's area is its bin's share of the rows.
+        total = sum(b.num_rows for b in filled)
+        areas = [8 + 120 * b.num_rows / total for b in filled]
+        axes.scatter([b.confidence for b in filled], [b.accuracy for b in filled], areas, color=BLUE, zorder=3)
+        axes.set(ylabel="accuracy", xlim=(0, 1.02), ylim=(0, 1.03))
         below.bar(centers, [b.num_rows for b in filled], widths, color=GREY, edgecolor="white")
         below.set(xlabel="probability of the predicted class", ylabel="rows")
         return _svg(figure)
@@ -83,7 +87,7 @@ def _shown(evaluation: Evaluation) -> tuple[list[str], "np.ndarray[tuple[int, in
 
 
 def _name_classes(axes: Axes, labels: list[str]) -> None:
-    names = [textwrap.shorten(label, MAX_LABEL_CHARACTERS, placeholder="…") or "…" for label in labels]
+    names = [n if len(n) <= MAX_LABEL_CHARACTERS else n[: MAX_LABEL_CHARACTERS - 1] + "…" for n in labels]
     size = 9 if len(labels) <= MAX_NUMBERED_CLASSES else 7
     positions = range(len(labels))
     # A label such as `$5 off` is no formula.
@@ -93,14 +97,18 @@ def _name_classes(axes: Axes, labels: list[str]) -> None:
 
 
 def _write_counts(axes: Axes, counts_CC: np.ndarray, shares_CC: np.ndarray) -> None:
+    size = 10 if len(counts_CC) <= 10 else 6
     for row, column in np.argwhere(counts_CC > 0):
         ink = "white" if shares_CC[row, column] > 0.5 else "black"
-        axes.text(column, row, str(counts_CC[row, column]), ha="center", va="center", color=ink, fontsize=6)
+        axes.text(column, row, str(counts_CC[row, column]), ha="center", va="center", color=ink, fontsize=size)
 
 
 def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    with warnings.catch_warnings():
+        # Text is drawn by the reader's browser, which has the glyphs that matplotlib's font lacks.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     # Inside HTML the XML declaration and doctype are noise.
     return text[text.index("<svg") :]

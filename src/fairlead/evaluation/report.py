@@ -14,7 +14,7 @@ NUM_CONFUSED_PAIRS = 15
 
 STYLE = """
 :root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #1a202c; background: #fff; max-width: 72rem;
+body { font: 15px/1.5 system-ui, sans-serif; color: #1a202c; background: #fff; max-width: 84rem;
   margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #cbd5e0; }
 .from { color: #4a5568; font-size: .85rem; }
@@ -22,10 +22,10 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem; text-align: left; border-bottom: 1px solid #e2e8f0; vertical-align: top; }
 th { background: #f7fafc; position: sticky; top: 0; } .n { text-align: right; }
 .scroll { overflow: auto; max-height: 32rem; border: 1px solid #e2e8f0; }
-.text { max-width: 40rem; overflow-wrap: anywhere; white-space: pre-wrap; }
+.text { min-width: 22rem; overflow-wrap: anywhere; white-space: pre-wrap; } .label { overflow-wrap: anywhere; }
 .note { background: #fffaf0; border-left: 4px solid #dd6b20; padding: .5rem 1rem; }
 .low { color: #c53030; } figure { margin: 1rem 0; overflow-x: auto; } figcaption { color: #4a5568; font-size: .85rem; }
-svg { max-width: 100%; height: auto; } .pair { display: flex; flex-wrap: wrap; gap: 2rem; }
+svg { height: auto; } .pair { display: flex; flex-wrap: wrap; gap: 2rem; }
 """
 
 Shown = tuple[Scores, list[Mistake]]
@@ -115,9 +115,9 @@ def _mistakes(mistakes: list[Mistake]) -> str:
         return ""
     head = _row("th", ["row", "text", "true", "predicted", "probability", "of the true one"])
     rows = [
-        f"<tr><td class=n>{m.index}</td><td class=text dir=auto>{escape(m.text)}</td><td>{escape(m.label)}</td>"
-        f"<td class=low>{escape(m.predicted)}</td><td class=n>{m.probability:.4f}</td>"
-        f"<td class=n>{m.label_probability:.4f}</td></tr>"
+        f"<tr><td class=n>{m.index}</td><td class=text dir=auto>{escape(m.text)}</td>"
+        f"<td class=label>{escape(m.label)}</td><td class='label low'>{escape(m.predicted)}</td>"
+        f"<td class=n>{m.probability:.4f}</td><td class=n>{m.label_probability:.4f}</td></tr>"
         for m in mistakes
     ]
     return f"<table>{head}{''.join(rows)}</table>"
