@@ -152,6 +152,9 @@ class S3Store:
                     offset=offset,
                     request_headers={"If-Match": f'"{stat.etag}"'},
                 )
+            # Not every server keeps If-Match.
+            if response.headers.get("ETag", "").strip('"') != stat.etag:
+                raise Changed
             if offset and response.status != 206:
                 raise StorageError(
                     f"{self._where(stat.key)}: the endpoint ignores ranges; use one that keeps S3's rules"
@@ -172,7 +175,8 @@ class S3Store:
         try:
             yield
         except S3Error as error:
-            if error.code == "PreconditionFailed":
+            # A shorter object under the same key: some servers look at the range first.
+            if error.code in ("PreconditionFailed", "InvalidRange"):
                 raise Changed from error
             raise sentence_of(error, where, self._address, self._settings) from error
         except (InvalidResponseError, ServerError, ParseError) as error:
