@@ -58,6 +58,9 @@ class Display(AbstractContextManager["Display"]):
 
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Take in one event; safe to call from any thread."""
+        if event.get("event") == "submitted":
+            self._console.print(f"submitted: {event.get('address')}")
+            return
         with self._lock:
             known = self.road.lines.get(str(event.get("stage")))
             before = known.state if known else None

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from fairlead.cluster.config import CompileSettings
 from fairlead.errors import ConfigError
 from fairlead.project import ProjectConfig
 
@@ -48,14 +49,20 @@ def list_settings(cls: type[BaseModel] = ProjectConfig, prefix: str = "") -> Ite
             yield Setting(prefix + name, _kind(kind), _default(field), _range(field), text)
 
 
+def everything() -> list[Setting]:
+    """The settings of a project file: the project's own, then the cluster's, which decide no result."""
+    cluster = Setting("cluster", "section", "", "", " ".join((CompileSettings.__doc__ or "").split()))
+    return [*list_settings(), cluster, *list_settings(CompileSettings, "cluster.")]
+
+
 def select(path: str | None) -> list[Setting]:
     """The settings at or under a dotted path. Raises ConfigError, with the nearest name, when there is none."""
-    everything = list(list_settings())
+    known = everything()
     if path is None:
-        return everything
-    found = [s for s in everything if s.name == path or s.name.startswith(f"{path}.")]
+        return known
+    found = [s for s in known if s.name == path or s.name.startswith(f"{path}.")]
     if not found:
-        names = [s.name for s in everything]
+        names = [s.name for s in known]
         leaves = {name.rpartition(".")[2]: name for name in names}
         near = difflib.get_close_matches(path, names, n=1, cutoff=0.5)
         near = near or [leaves[leaf] for leaf in difflib.get_close_matches(path, leaves, n=1, cutoff=0.6)]
@@ -67,7 +74,7 @@ def select(path: str | None) -> list[Setting]:
 def to_markdown() -> str:
     """The reference page: a table for each section."""
     lines = [_MARKDOWN_HEAD]
-    settings = list(list_settings())
+    settings = everything()
     lines += _markdown_table([s for s in settings if "." not in s.name and s.kind != "section"])
     for section in (s for s in settings if s.kind == "section"):
         lines += ["", f"## {section.name}", "", section.text, ""]

@@ -17,6 +17,7 @@ import typer
 
 from fairlead import __version__
 from fairlead.cli import data, models, runs, settings, store
+from fairlead.cli.compile import compile_
 from fairlead.cli.failures import report
 from fairlead.cli.predict import predict
 from fairlead.cli.run import run
@@ -30,6 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(run)
+app.command("compile")(compile_)
 app.command()(serve)
 app.command()(predict)
 app.add_typer(models.app, name="models")

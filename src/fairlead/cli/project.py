@@ -8,9 +8,12 @@ import typer
 from fairlead.errors import ConfigError
 
 if TYPE_CHECKING:
+    from fairlead.cluster.config import CompileSettings
     from fairlead.project import ProjectConfig
 
 PROJECT_FILE = "fairlead.yaml"
+# The section of a project file that says what a cluster gives each step; it decides no result.
+CLUSTER = "cluster"
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="Project file. Default: ./fairlead.yaml if it is there.")
@@ -50,6 +53,33 @@ def project_values(
     return apply_overrides(values, overrides or [])
 
 
+def values_if_any(
+    config: Path | None,
+    data: str | None,
+    text: str | None,
+    label: str | None,
+    project: str | None,
+    test: str | None,
+    overrides: list[str] | None,
+) -> dict[str, Any]:
+    """As project_values, but where no project is named, only what `--set` says."""
+    from fairlead.config import apply_overrides
+
+    if config is None and data is None and not Path(PROJECT_FILE).exists():
+        return apply_overrides({}, overrides or [])
+    return project_values(config, data, text, label, project, test, overrides)
+
+
+def cluster_settings(values: dict[str, Any]) -> "CompileSettings":
+    """The `cluster` section of the settings. Raises ConfigError."""
+    from fairlead.cluster.config import CompileSettings
+
+    section = values.get(CLUSTER) or {}
+    if not isinstance(section, dict):
+        raise ConfigError(f"{CLUSTER}: a section is expected, not {section!r}; write {CLUSTER}: {{gpus: 1}}")
+    return CompileSettings.parse(section, where=CLUSTER)
+
+
 def resolve(values: dict[str, Any]) -> "ProjectConfig":
     """Check the settings, and that every local file or folder they name is there.
 
@@ -57,6 +87,9 @@ def resolve(values: dict[str, Any]) -> "ProjectConfig":
     """
     from fairlead.project import ProjectConfig
 
+    if CLUSTER in values:
+        cluster_settings(values)
+        values = {name: value for name, value in values.items() if name != CLUSTER}
     if "project" not in values:
         raise ConfigError(f"project: it has no name; add --project support_topics, or project: to {PROJECT_FILE}")
     settings = ProjectConfig.parse(values, where="config")

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -27,22 +27,26 @@ def run(
     sample: Annotated[bool, typer.Option("--sample", help="Use sample data: which library is a docstring of?")] = False,
     until: Annotated[str | None, typer.Option("--until", help="Stop after this stage and print what it found.")] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Run every stage again.")] = False,
+    on: Annotated[Literal["local", "cluster"], typer.Option("--on", help="Where to run.")] = "local",
+    host: Annotated[str | None, typer.Option("--host", help="Address of Kubeflow Pipelines, for --on cluster.")] = None,
+    namespace: Annotated[str | None, typer.Option("--namespace", help="Namespace of the run on a cluster.")] = None,
     predict: Annotated[
         str | None, typer.Option("--predict", help="Then serve the version and ask it about this text.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Take labelled text to a registered model version; unchanged stages come from the cache."""
-    from fairlead.cluster.arguments import check_stage
-
-    if until is not None:
-        check_stage(until)
-    if predict is not None and until not in (None, "register"):
-        raise ConfigError("--predict: it needs a registered version on this machine; leave --until away")
+    _check_options(on, until, no_cache, sample, predict)
     if sample:
-        settings = _sample_settings(config, data, project, overrides)
+        values = _sample_values(config, data, project, overrides)
     else:
-        settings = options.resolve(options.project_values(config, data, text, label, project, test, overrides))
+        values = options.project_values(config, data, text, label, project, test, overrides)
+    settings = options.resolve(values)
+    if on == "cluster":
+        from fairlead.cli.remote import run_on_cluster
+
+        run_on_cluster(settings, options.cluster_settings(values), host, namespace, as_json)
+        return
     finished = _run_here(settings, until, not no_cache, as_json)
     summary = _summary(settings, finished)
     if predict is not None:
@@ -50,9 +54,23 @@ def run(
     print_json(summary) if as_json else _print_summary(summary, until)
 
 
-def _sample_settings(
+def _check_options(on: str, until: str | None, no_cache: bool, sample: bool, predict: str | None) -> None:
+    """Raise ConfigError for options that contradict each other, before anything is read."""
+    from fairlead.cluster.arguments import check_stage
+
+    if until is not None:
+        check_stage(until)
+    here = {"--until": until is not None, "--no-cache": no_cache, "--sample": sample, "--predict": predict is not None}
+    for option, given in here.items():
+        if given and on == "cluster":
+            raise ConfigError(f"{option}: it works on this machine only; leave it or --on cluster away")
+    if predict is not None and until not in (None, "register"):
+        raise ConfigError("--predict: it needs a registered version; leave --until away")
+
+
+def _sample_values(
     config: Path | None, data: str | None, project: str | None, overrides: list[str] | None
-) -> "ProjectConfig":
+) -> dict[str, Any]:
     if config is not None or data is not None:
         raise ConfigError("--sample: it brings its own data and settings; leave --config and --data away")
     from fairlead import places
@@ -68,7 +86,7 @@ def _sample_settings(
     values = sample_values(str(source))
     if project is not None:
         values["project"] = project
-    return options.resolve(apply_overrides(values, overrides or []))
+    return apply_overrides(values, overrides or [])
 
 
 def _run_here(settings: "ProjectConfig", until: str | None, cache: bool, as_json: bool) -> "LocalRun":
