@@ -246,14 +246,7 @@ def test_a_version_of_another_registry_is_never_overwritten(stages: Stages, monk
     assert {key: store.get_bytes(key) for key in keys()} == before
 
 
-@pytest.mark.parametrize(
-    ("verdict", "wins"),
-    [
-        ({}, False),
-        ({"champion_metric": "accuracy"}, True),
-        ({"checks": [{"kind": "champion", "metric": "accuracy"}, {"kind": "floor", "metric": "macro_f1"}]}, True),
-    ],
-)
+@pytest.mark.parametrize(("verdict", "wins"), [({}, False), ({"champion_metric": "accuracy"}, True)])
 def test_the_verdict_names_the_metric_that_picks_the_champion(
     stages: Stages, tmp_path: Path, verdict: dict[str, Any], wins: bool
 ) -> None:

@@ -1,16 +1,12 @@
 """`fairlead store`: care of the object store."""
 
 import re
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from fairlead.cli.output import JsonOption, print_json, print_table
 from fairlead.errors import ConfigError
-
-if TYPE_CHECKING:
-    from fairlead.registry import Registry
-    from fairlead.storage import ObjectStore
 
 app = typer.Typer(help="The object store: remove what was left behind.", no_args_is_help=True)
 
@@ -40,11 +36,8 @@ def gc(
     age = duration(older_than)
     store = open_store(places.store_url())
     with open_registry() as registry:
-        if dry_run:
-            removed, kept = _would_remove(registry, store, age)
-        else:
-            report = collect_garbage(registry, store, age)
-            removed, kept = report.removed, report.kept
+        report = collect_garbage(registry, store, age, dry_run)
+    removed, kept = report.removed, report.kept
     if as_json:
         print_json({"dry_run": dry_run, "removed": removed, "kept": kept})
         return
@@ -60,22 +53,3 @@ def duration(text: str) -> float:
     if not found:
         raise ConfigError(f"--older-than: {text!r} is not an age; write 45s, 30m, 1h or 2d")
     return float(found[1]) * SECONDS[found[2] or "s"]
-
-
-def _would_remove(registry: "Registry", store: "ObjectStore", age: float) -> tuple[dict[str, int], list[str]]:
-    """Number of objects by version, and the versions that are too young; uploads that go on now are not known here."""
-    from datetime import UTC, datetime
-
-    from fairlead.names import version_prefix
-
-    removed: dict[str, int] = {}
-    kept = []
-    pending = registry.pending_versions()
-    for reservation in [*pending, *registry.abandoned_versions()]:
-        old = (datetime.now(UTC) - datetime.fromisoformat(reservation.created)).total_seconds() >= age
-        count = sum(1 for _ in store.list(version_prefix(reservation.project, reservation.number)))
-        if not old:
-            kept.append(reservation.name)
-        elif count or reservation in pending:
-            removed[reservation.name] = count
-    return removed, kept

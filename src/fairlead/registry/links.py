@@ -46,10 +46,7 @@ class Candidate:
     @property
     def promotion(self) -> Promotion:
         """When this model takes the champion's place."""
-        checks = self.verdict.get("checks") or []
-        compared = [check["metric"] for check in checks if check.get("kind") == "champion"]
-        named = [self.verdict.get("champion_metric"), *compared, self.report.config.get("champion_metric")]
-        metric = next((name for name in named if name), DEFAULT_METRIC)
+        metric = self.verdict.get("champion_metric", DEFAULT_METRIC)
         return Promotion(metric, self.report.evaluations[0].dataset_digest, self.report.champion)
 
 
