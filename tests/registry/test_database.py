@@ -37,7 +37,7 @@ def test_postgresql_is_spoken_through_psycopg_3(scheme: str) -> None:
 
 def test_an_unreachable_database_is_one_sentence_without_the_password() -> None:
     with pytest.raises(RegistryError, match="run again") as caught:
-        open_registry("postgresql://me:hunter2@127.0.0.1:1/fairlead")
+        open_registry("postgresql://me:hunter2@127.0.0.1:1/fairlead?sslpassword=hunter2")
     assert "hunter2" not in str(caught.value) and "\n" not in str(caught.value)
     assert "me:***@127.0.0.1" in str(caught.value)
 
@@ -105,3 +105,12 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path: Path) -> None:
     assert sentence.startswith("registry sqlite") and sentence.count("\n") == 1
     with open_registry(url) as registry:
         assert len(registry.pending_versions()) == int(done) > 0
+
+
+def test_a_value_that_cannot_be_stored_is_a_config_error(tmp_path: Path) -> None:
+    # Bytes of the command line that are not UTF-8 arrive as lone surrogates.
+    with open_registry(f"sqlite:///{tmp_path / 'registry.db'}") as registry:
+        with pytest.raises(ConfigError, match="cannot be stored"):
+            registry.get_run("run-\udcff")
+        with pytest.raises(ConfigError, match="cannot be stored"):
+            registry.get_version("topics", 2**70)

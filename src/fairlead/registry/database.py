@@ -30,7 +30,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         parsed = parse_url(url)
-        self.url = parsed.render_as_string(hide_password=True)
+        self.url = shown(parsed)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self.path = Path(parsed.database or "").absolute()
         self._engine = _create_engine(parsed, self)
@@ -108,6 +108,8 @@ class Database:
             yield
         except (SQLAlchemyError, OSError) as error:
             raise RegistryError(self.sentence(error)) from error
+        except (UnicodeEncodeError, OverflowError) as error:
+            raise ConfigError(f"registry: a value cannot be stored ({error}); correct the name or number") from error
 
     def sentence(self, error: Exception) -> str:
         """The one-line form of a failure of the database."""
@@ -118,7 +120,7 @@ class Database:
         else:
             reason = str(error)
         reason = " ".join(reason.split()) or type(error).__name__
-        return f"registry {self.url}: {reason}; check that it can be reached and written ({REGISTRY_ENV}), run again"
+        return f"registry {self.url}: {reason}; check that it can be reached and written ({REGISTRY_ENV}) and run again"
 
 
 def parse_url(url: str) -> URL:
@@ -136,9 +138,15 @@ def parse_url(url: str) -> URL:
     if backend == "sqlite" and parsed.database not in (None, "", ":memory:"):
         return parsed
     raise ConfigError(
-        f"{REGISTRY_ENV}: {parsed.render_as_string(hide_password=True)} is neither PostgreSQL nor a file of SQLite; "
+        f"{REGISTRY_ENV}: {shown(parsed)} is neither PostgreSQL nor a file of SQLite; "
         "write sqlite:///<file> or postgresql://<user>@<host>/<database>"
     )
+
+
+def shown(url: URL) -> str:
+    """A URL as people may see it: no password, neither beside the user nor among libpq's parameters."""
+    secret = {name: "***" for name in url.query if "pass" in name.lower()}
+    return url.update_query_dict(secret).render_as_string(hide_password=True)
 
 
 def _create_engine(url: URL, database: Database) -> Any:

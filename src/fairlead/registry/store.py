@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from fairlead.errors import FairleadError
 from fairlead.formats.model import Code, Environment, ModelManifest
 from fairlead.names import CHAMPION, ModelRef, check_project
 from fairlead.registry import aliases, data_versions, evaluations, runs, versions
@@ -35,7 +36,11 @@ class Registry:
 
     def __init__(self, url: str) -> None:
         self._database = Database(url)
-        migrate(self._database)
+        try:
+            migrate(self._database)
+        except FairleadError:
+            self.close()
+            raise
 
     @property
     def url(self) -> str:

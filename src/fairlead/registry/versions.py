@@ -6,7 +6,6 @@
 Every write locks the project's row first, so that numbers are consecutive and aliases change one at a time.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, update
@@ -65,7 +64,7 @@ def get(connection: Connection, project: str, number: int) -> VersionRecord:
         require_project(connection, project)
         known = [version_name(project, r.number) for r in connection.execute(_committed(project))]
         raise not_found(project, "version", version_name(project, number), known)
-    return _records(connection, [row])[0]
+    return _record(row, aliases.of_project(connection, project))
 
 
 def listed(connection: Connection, project: str) -> list[VersionRecord]:
@@ -73,7 +72,8 @@ def listed(connection: Connection, project: str) -> list[VersionRecord]:
     rows = connection.execute(_committed(project).order_by(versions.c.number)).all()
     if not rows:
         require_project(connection, project)
-    return _records(connection, rows)
+    known = aliases.of_project(connection, project)
+    return [_record(row, known) for row in rows]
 
 
 def models(connection: Connection) -> list[ModelRecord]:
@@ -165,10 +165,6 @@ def _committed(project: str) -> Any:
 
 def _reservation(row: Row[Any]) -> Reservation:
     return Reservation(row.project, row.number, row.created, committed=row.state == COMMITTED)
-
-
-def _records(connection: Connection, rows: Iterable[Row[Any]]) -> list[VersionRecord]:
-    return [_record(row, aliases.of_project(connection, row.project)) for row in rows]
 
 
 def _record(row: Row[Any], known: dict[str, int]) -> VersionRecord:
