@@ -44,10 +44,8 @@ class VersionDataPlane(DataPlane):  # type: ignore[misc]
     async def model_metadata(self, model_name: str) -> dict[str, Any]:
         """Inputs, outputs and version of a model."""
         model = self.get_model_from_registry(model_name)
-        return await super().model_metadata(model_name) | {
-            "platform": "fairlead_text_classification",
-            "versions": [model.manifest.name],
-        }
+        known: dict[str, Any] = await super().model_metadata(model_name)
+        return known | {"platform": "fairlead_text_classification", "versions": [model.manifest.name]}
 
     async def ready(self) -> bool:
         """Whether new requests are welcome."""

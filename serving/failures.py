@@ -5,7 +5,7 @@ import logging
 from grpc import StatusCode
 from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady, ServerNotReady
 
-from fairlead.errors import FairleadError, Overloaded, UserError
+from fairlead.errors import Overloaded, UserError
 
 logger = logging.getLogger("fairlead.serving")
 
@@ -16,7 +16,6 @@ STATUSES: tuple[tuple[type[Exception], int, StatusCode], ...] = (
     (ServerNotReady, 503, StatusCode.UNAVAILABLE),
     (Overloaded, 503, StatusCode.UNAVAILABLE),
     (UserError, 400, StatusCode.INVALID_ARGUMENT),
-    (FairleadError, 500, StatusCode.INTERNAL),
 )
 
 

@@ -112,7 +112,7 @@ def _read_text(element: object, field: str) -> str:
     try:
         content = element.encode() if isinstance(element, str) else element
         text = content.decode()
-    except UnicodeError as error:
+    except (UnicodeEncodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{field}: it is not UTF-8 ({error.reason}); encode it as UTF-8") from error
     if len(content) > MAX_TEXT_BYTES:
         raise InvalidInput(f"{field}: it has {len(content):,} bytes, over the limit of {MAX_TEXT_BYTES:,}; shorten it")
@@ -124,7 +124,7 @@ def _read_parameters(parameters: Any) -> dict[str, bool]:
         return {}
     if not isinstance(parameters, Mapping):
         raise InvalidInput(f"parameters: an object is expected, not {_kind(parameters)}; send {{}}")
-    plain = to_http_parameters(parameters)
+    plain: dict[str, bool] = to_http_parameters(parameters)
     for name, value in plain.items():
         if name not in PARAMETERS:
             raise InvalidInput(f"parameters.{name}: there is no such parameter; known are {', '.join(PARAMETERS)}")

@@ -98,5 +98,5 @@ class Versions:
                 self.dataplane.check_version(match["model"], match["version"])
             except Exception as error:
                 return await (await _failed(Request(scope), error))(scope, receive, send)
-            scope = scope | {"path": f"/v2/models/{match['model']}{match['rest'] or ''}"}
+            scope = {**scope, "path": f"/v2/models/{match['model']}{match['rest'] or ''}"}
         return await self.app(scope, receive, send)

@@ -48,7 +48,7 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
         return response
 
 
-class Statuses(AsyncExceptionToStatusInterceptor):  # type: ignore[misc]
+class Statuses(AsyncExceptionToStatusInterceptor):
     """Give every failure its status and one sentence."""
 
     async def handle_exception(

@@ -24,12 +24,15 @@ from fairlead.errors import ConfigError, FairleadError
 
 if TYPE_CHECKING:
     from fairlead.inference.engine import Engine
+    from serving.dataplane import VersionDataPlane
 
 # Where KServe's storage initializer puts the model.
 MOUNTED_MODEL = "/mnt/models"
 HTTP_PORT, GRPC_PORT = 8080, 8081
 # Within the 45 s that a pod is given to end, the 5 s of its preStop sleep taken off.
 GRACE_SECONDS = 35
+# Longer than the 60 s after which proxies let go of idle connections, or they race the server for them.
+KEEP_ALIVE_SECONDS = 65
 
 
 class _Parser(argparse.ArgumentParser):
@@ -99,7 +102,6 @@ def _locate(model: str) -> Path:
 async def _serve(engine: "Engine", name: str, host: str, http_port: int, grpc_port: int) -> None:
     from serving.dataplane import VersionDataPlane
     from serving.model import ServedModel
-    from serving.rest import build_app
     from serving.rpc import build_server
 
     # kserve's routes answer with a class that FastAPI has replaced.
@@ -107,11 +109,7 @@ async def _serve(engine: "Engine", name: str, host: str, http_port: int, grpc_po
     dataplane = VersionDataPlane(ServedModel(name, engine))
     with contextlib.closing(_bind(host, http_port)) as listening:
         rpc, grpc_port = build_server(dataplane, host, grpc_port)
-        rest = _Rest(
-            uvicorn.Config(
-                build_app(dataplane), log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS
-            )
-        )
+        rest = _Rest(_uvicorn_config(dataplane))
         stopping = _stop_on_signals()
         serving = asyncio.create_task(rest.serve(sockets=[listening]))
         await rpc.start()
@@ -121,6 +119,18 @@ async def _serve(engine: "Engine", name: str, host: str, http_port: int, grpc_po
         dataplane.draining = True
         rest.should_exit = True
         await asyncio.gather(serving, rpc.stop(GRACE_SECONDS))
+
+
+def _uvicorn_config(dataplane: "VersionDataPlane") -> uvicorn.Config:
+    from serving.rest import build_app
+
+    return uvicorn.Config(
+        build_app(dataplane),
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
 
 
 class _Rest(uvicorn.Server):
