@@ -1,6 +1,8 @@
 """What only S3 can do wrong: cut connections, refusals, absent servers; and what may never be printed."""
 
+import contextlib
 import io
+import json
 import logging
 import os
 import random
@@ -17,7 +19,7 @@ import pytest
 
 from fairlead.errors import ConfigError, FairleadError, NotFound, StorageError
 from fairlead.formats.digests import of_bytes
-from fairlead.storage import open_store
+from fairlead.storage import open_store, s3
 from fairlead.storage.resume import part_path
 from tests.cutting_proxy import CuttingProxy
 
@@ -177,19 +179,25 @@ def test_an_unreachable_endpoint_is_told_in_one_sentence(monkeypatch: pytest.Mon
     )
 
 
-def test_an_endpoint_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fairlead.storage.s3.FIRST_ANSWER_SECONDS", 0.2)
+@pytest.mark.parametrize("ask", ["get_bytes", "put_bytes", "get_file", "put_file", "stat", "list", "delete"])
+def test_an_endpoint_that_never_answers_is_given_up_within_ten_seconds(
+    ask: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longest = max(s3.FIRST_CONNECT_SECONDS, s3.FIRST_ANSWER_SECONDS)
+    monkeypatch.setattr(s3, "FIRST_ANSWER_SECONDS", 0.1)
+    (tmp_path / "in").touch()
+    more = {"put_bytes": [b""], "get_file": [tmp_path / "out"], "put_file": [tmp_path / "in"]}.get(ask, [])
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         with pytest.raises(StorageError, match="no answer within the time limit"):
-            open_store("s3://bucket").get_bytes("a")
-
-
-def test_a_dead_endpoint_is_told_within_about_ten_seconds() -> None:
-    from fairlead.storage import s3
-
-    tries = 2
-    assert tries * max(s3.FIRST_CONNECT_SECONDS, s3.FIRST_ANSWER_SECONDS) + 1 < 10
+            list(getattr(open_store("s3://bucket"), ask)("a", *more))
+        silent.setblocking(False)
+        num_tries = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                silent.accept()[0].close()
+                num_tries += 1
+    assert num_tries * longest + 1 < 10
 
 
 def test_a_name_that_does_not_resolve_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,6 +217,46 @@ def test_a_missing_bucket_is_told(s3_url: str) -> None:
     ):
         with pytest.raises(NotFound, match="s3://no-such-bucket-here: there is no such bucket at http"):
             ask(open_store("s3://no-such-bucket-here/prefix"))
+
+
+AUTHENTICATING = """
+import json, os, sys
+os.environ.update(INITIAL_NO_AUTH_ACTION_COUNT="4", AWS_REGION="us-east-1")
+import boto3
+from moto.server import ThreadedMotoServer
+from fairlead.storage import open_store
+
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+endpoint = "http://%s:%d" % server.get_host_and_port()
+root = dict(endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="y")
+iam = boto3.client("iam", **root)
+iam.create_user(UserName="u")
+key = iam.create_access_key(UserName="u")["AccessKey"]
+allow = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+iam.put_user_policy(UserName="u", PolicyName="p", PolicyDocument=json.dumps(allow))
+boto3.client("s3", **root).create_bucket(Bucket="bucket")
+said = []
+for name, secret in [(key["AccessKeyId"], key["SecretAccessKey"]), (key["AccessKeyId"], "wrong"), ("nobody", "wrong")]:
+    os.environ.update(AWS_ENDPOINT_URL=endpoint, AWS_ACCESS_KEY_ID=name, AWS_SECRET_ACCESS_KEY=secret)
+    store = open_store("s3://bucket/a b")
+    try:
+        store.put_bytes("c d+\u00fc", b"content")
+        said.append(store.get_bytes("c d+\u00fc").decode())
+    except Exception as error:
+        said.append(f"{type(error).__name__} {error}")
+print(json.dumps(said), flush=True)
+server.stop()
+"""
+
+
+def test_a_server_that_checks_signatures_takes_ours_and_refuses_wrong_ones() -> None:
+    done = subprocess.run([sys.executable, "-c", AUTHENTICATING], capture_output=True, text=True, check=True)
+    right, wrong_secret, unknown = json.loads(done.stdout.splitlines()[-1])
+    assert right == "content"
+    assert wrong_secret.startswith("ConfigError s3://bucket/a b: http://127.0.0.1:")
+    assert "refuses the credentials (SignatureDoesNotMatch)" in wrong_secret
+    assert "refuses the credentials (InvalidAccessKeyId)" in unknown
 
 
 class Refusing(BaseHTTPRequestHandler):

@@ -7,6 +7,7 @@ it has, and the next one goes on from there.
 """
 
 import fcntl
+import glob
 import hashlib
 import os
 import time
@@ -73,8 +74,12 @@ def fetch(remote: Remote, path: Path, sha256: str | None = None, advance: Advanc
 def part_path(remote: Remote, path: Path) -> Path:
     """Where the bytes of `remote` gather on their way to `path`."""
     identity = hashlib.sha256(f"{remote.where}\n{remote.etag}".encode()).hexdigest()[:16]
+    return path.with_name(f".{_stem(path)}.{identity}{SUFFIX}")
+
+
+def _stem(path: Path) -> str:
     # Names may have 255 bytes; the target's may use them all.
-    return path.with_name(f".{path.name[:100]}.{identity}{SUFFIX}")
+    return path.name.encode()[:200].decode(errors="ignore")
 
 
 @contextmanager
@@ -128,6 +133,8 @@ def pump(remote: Remote, take: Callable[[bytes], object], start: int = 0) -> Non
                 raise Interrupted(f"it ended after {done:,} of {remote.size:,} bytes")
             return
         except Interrupted as error:
+            if done == remote.size:
+                return
             fruitless = 0 if done > before else fruitless + 1
             if fruitless >= MAX_FRUITLESS_TRIES or not remote.etag:
                 raise StorageError(f"{remote.where}: the connection broke: {error}; run again to go on") from error
@@ -135,14 +142,10 @@ def pump(remote: Remote, take: Callable[[bytes], object], start: int = 0) -> Non
 
 
 def _remove_stale_parts(path: Path) -> None:
-    for part in path.parent.glob(f".{_escaped(path.name[:100])}.*{SUFFIX}"):
+    for part in path.parent.glob(f".{glob.escape(_stem(path))}.{'[0-9a-f]' * 16}{SUFFIX}"):
         with part.open("ab") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
             part.unlink(missing_ok=True)
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)

@@ -81,6 +81,7 @@ class S3Store:
     def get_bytes(self, key: str) -> bytes:
         """The content of an object."""
         # One request reads one version, even while others write; it is short, so a cut one starts anew.
+        self._reach()
         return _again(lambda: self._get_whole(key))
 
     def get_file(self, key: str, path: Path, sha256: str | None = None, advance: Advance = ignore) -> None:
@@ -121,6 +122,7 @@ class S3Store:
             with self._asking(key), source() as data:
                 self._client.put_object(self._address.bucket, name, _Counted(data, told), size, part_size=PART_BYTES)
 
+        self._reach()
         _again(write)
 
     def _get_whole(self, key: str) -> bytes:
