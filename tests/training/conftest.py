@@ -1,91 +1,20 @@
-"""A small tokenized data version that can be learned: each class has favourite words."""
+"""Loops of one process over a small corpus."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+import torch
+import torch.distributed as dist
 
-from fairlead.formats import dataset, tokens
-from fairlead.formats.digests import of_bytes, of_file, of_json
-from fairlead.formats.tokens import TokensManifest, TokenSplit
-
-LABELS = ["cat", "dog", "eel"]
-VOCAB_SIZE, MAX_LENGTH = 40, 12
-NUM_SPECIAL = 5  # [PAD] [UNK] [CLS] [SEP] [MASK]
-
-
-class Corpus:
-    """The folders of a data version and of its tokens."""
-
-    def __init__(self, folder: Path, num_rows: int = 72, seed: int = 0) -> None:
-        self.data, self.tokens = folder / "data", folder / "tokens"
-        sizes = {"train": num_rows, "validation": 24}
-        generator = np.random.default_rng(seed)
-        splits = {name: write_split(self.tokens, name, rows, generator) for name, rows in sizes.items()}
-        self._write_data(sizes)
-        self._write_tokens(splits)
-
-    def _write_data(self, sizes: dict[str, int]) -> None:
-        summaries = {
-            name: dataset.SplitSummary(num_rows=rows, digest=of_bytes(name.encode()), label_counts={})
-            for name, rows in sizes.items()
-        }
-        dataset.write_manifest(
-            self.data,
-            dataset.DataManifest(
-                digest=of_bytes(b"data"),
-                labels=LABELS,
-                splits=summaries,
-                sources={},
-                source_digests={},
-                config={"source": "made.csv"},
-                findings={},
-            ),
-        )
-
-    def _write_tokens(self, splits: dict[str, TokenSplit]) -> None:
-        (self.tokens / tokens.TOKENIZER).mkdir()
-        (self.tokens / tokens.TOKENIZER / "tokenizer.json").write_text("{}")
-        self.manifest = TokensManifest(
-            digest=of_json({name: split.to_dict() for name, split in splits.items()}),
-            data_digest=of_bytes(b"data"),
-            tokenizer_digest=of_bytes(b"tokenizer"),
-            vocab_size=VOCAB_SIZE,
-            pad_token_id=0,
-            max_length=MAX_LENGTH,
-            dtype="uint16",
-            labels=LABELS,
-            splits=splits,
-            config={"max_length": MAX_LENGTH},
-        )
-        tokens.write_manifest(self.tokens, self.manifest)
-
-
-def write_split(folder: Path, name: str, num_rows: int, generator: np.random.Generator) -> TokenSplit:
-    folder.mkdir(parents=True, exist_ok=True)
-    labels = np.arange(num_rows, dtype=np.int32) % len(LABELS)
-    texts = [make_text(int(label), generator) for label in labels]
-    offsets = np.cumsum([0, *map(len, texts)], dtype=np.int64)
-    files = tokens.split_files(folder, name)
-    np.concatenate(texts).astype("<u2").tofile(files["tokens"])
-    offsets.astype("<i8").tofile(files["offsets"])
-    labels.astype("<i4").tofile(files["labels"])
-    return TokenSplit(
-        num_rows=num_rows,
-        num_tokens=int(offsets[-1]),
-        digests={kind: of_file(path) for kind, path in files.items()},
-        length_quantiles={},
-        truncated_share=0.0,
-        unknown_token_share=0.0,
-    )
-
-
-def make_text(label: int, generator: np.random.Generator) -> list[int]:
-    length = int(generator.integers(2, MAX_LENGTH - 1))
-    words = generator.integers(NUM_SPECIAL + 15, VOCAB_SIZE, length)
-    words[generator.random(length) < 0.5] = NUM_SPECIAL + 5 * label + generator.integers(0, 5)
-    return [2, *map(int, words), 3]
+from fairlead.formats import tokens
+from fairlead.training.config import ModelConfig, TrainConfig
+from fairlead.training.distributed import Group
+from fairlead.training.loop import Loop, Splits
+from fairlead.training.metrics import MetricLog
+from fairlead.training.models import build_model
+from tests.training.corpus import Corpus, Recorder
 
 
 @pytest.fixture
@@ -104,3 +33,31 @@ def settings() -> dict[str, Any]:
         "threads": 1,
         "checkpoint_every_steps": 5,
     }
+
+
+@pytest.fixture(scope="session")
+def group() -> Iterator[Group]:
+    """A process group of this process alone."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield Group(0, 1, torch.device("cpu"))
+    dist.destroy_process_group()
+
+
+@pytest.fixture
+def make_loop(corpus: Corpus, settings: dict[str, Any], group: Group) -> Callable[..., Loop]:
+    """Builds a loop of one process over the corpus, as a worker does; keywords are settings of training."""
+
+    def make(folder: Path, *, stop_requested: Callable[[], bool] = lambda: False, **changes: Any) -> Loop:
+        config = TrainConfig.parse(settings | changes)
+        splits = Splits(
+            tokens.open_split(corpus.tokens, corpus.manifest, "train"),
+            tokens.open_split(corpus.tokens, corpus.manifest, "validation"),
+            corpus.manifest.pad_token_id,
+        )
+        torch.manual_seed(config.seed)
+        model = build_model(ModelConfig(depth=1), corpus.manifest)
+        log = MetricLog(Recorder(folder), "run_1")
+        return Loop(config, model, splits, group, folder, log, stop_requested)
+
+    return make

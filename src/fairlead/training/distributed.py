@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -120,7 +121,8 @@ def launch(job: Path, run_id: str, processes: int, threads: int) -> None:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     # Its own report of a failure is a page long; ours is the sentence.
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    for name in ("torch.distributed.elastic", "torch.distributed.elastic.agent.server.api", "torchelastic-events-null"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="fairlead-ranks-") as logs, _signals_kept(), _environment(threads):
         config = LaunchConfig(
             min_nodes=1,
@@ -128,7 +130,7 @@ def launch(job: Path, run_id: str, processes: int, threads: int) -> None:
             nproc_per_node=processes,
             run_id=run_id,
             rdzv_backend="c10d",
-            rdzv_endpoint="127.0.0.1:0",
+            rdzv_endpoint=f"127.0.0.1:{_free_port()}",
             local_addr="127.0.0.1",
             max_restarts=0,
             shutdown_timeout=SHUTDOWN_SECONDS,
@@ -175,6 +177,17 @@ def _message(failed: Any) -> tuple[str, str]:
         return "", f"exit code {failed.exitcode}"
     kind, _, text = str(failed.message["message"]).partition(": ")
     return kind, " ".join(text.split())[:500]
+
+
+def _free_port() -> int:
+    """A port for the rendezvous.
+
+    Not port 0: torch keeps one store a port and process, so that a second launch from this process
+    would find the addresses of the first one's ranks in it and wait for them.
+    """
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -20,11 +20,11 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from fairlead.errors import ConfigError, IntegrityError, NotFound
+from fairlead.errors import ConfigError, IntegrityError
 from fairlead.formats.tokens import TokensManifest
 from fairlead.training.config import ModelConfig
+from fairlead.training.layout import check_layout
 
-SCRATCH = "scratch"
 WIDTH_PER_DEPTH = 64
 # The vocabulary's embedding is padded to a multiple of this, for aligned matrices; the spare rows never get a token.
 VOCABULARY_MULTIPLE = 64
@@ -69,21 +69,6 @@ def load_classifier(folder: Path) -> nn.Module:
         missing = sorted(info["missing_keys"])
         raise IntegrityError(f"{folder}: {missing[0]} is not among its weights; it is no trained classifier: train it")
     return _module(model).eval()
-
-
-def check_layout(folder: Path) -> None:
-    """Check that `folder` holds a model in the Hugging Face layout with safetensors weights."""
-    if not (folder / "config.json").is_file():
-        raise NotFound(f"{folder}: it holds no model (no config.json); name a folder in the Hugging Face layout")
-    if any(folder.glob("*.safetensors")):
-        return
-    pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.glob(pattern))
-    if pickles:
-        raise ConfigError(
-            f"{folder}: its weights are pickled ({pickles[0]}), which can run code; "
-            "use a model with model.safetensors, or convert it once in a place you trust"
-        )
-    raise NotFound(f"{folder}: it holds no weights (no *.safetensors); download the model again")
 
 
 def _from_scratch(model: ModelConfig, tokens: TokensManifest) -> nn.Module:

@@ -23,7 +23,7 @@ from fairlead.training import distributed
 from fairlead.training.config import ModelConfig, TrainConfig
 from fairlead.training.finished import copy_finished, hardware, read_finished
 from fairlead.training.job import Job
-from fairlead.training.models import SCRATCH, check_layout
+from fairlead.training.layout import SCRATCH, check_layout
 
 # These say how a run is carried out, not what it learns: a run resumes though they changed.
 CARRYING_OUT = ("processes", "threads", "checkpoint_every_steps", "keep_checkpoints")

@@ -1,0 +1,52 @@
+"""The order of examples is a function of seed and step alone, and no row is lost or seen twice."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fairlead.training.batches import Plan, micro_batches, random_state
+
+
+def plan(**changes: object) -> Plan:
+    return Plan(**({"num_rows": 50, "batch_size": 8, "epochs": 3, "max_steps": None, "seed": 1} | changes))
+
+
+def test_an_epoch_sees_every_row_once() -> None:
+    steps = plan()
+    assert (steps.steps_per_epoch, steps.num_steps) == (7, 21)
+    for epoch in range(3):
+        rows = np.concatenate([steps.rows(epoch * 7 + i) for i in range(1, 8)])
+        assert sorted(rows) == list(range(50))
+
+
+def test_epochs_and_seeds_differ_and_any_step_can_be_asked_first() -> None:
+    steps = plan()
+    assert not np.array_equal(steps.rows(1), steps.rows(8))
+    assert not np.array_equal(steps.rows(1), plan(seed=2).rows(1))
+    late = steps.rows(20).copy()
+    assert np.array_equal(late, plan().rows(20))
+
+
+def test_max_steps_limits_the_run() -> None:
+    assert plan(max_steps=5).num_steps == 5
+    assert plan(max_steps=500).num_steps == 21
+
+
+@given(
+    lengths=st.lists(st.integers(1, 60), min_size=1, max_size=80),
+    budget=st.integers(16, 200),
+    seed=st.integers(0, 9),
+)
+def test_micro_batches_hold_every_row_within_the_budget(lengths: list[int], budget: int, seed: int) -> None:
+    length_of = np.array(lengths)
+    rows = np.random.default_rng(seed).permutation(len(lengths))
+    pieces = micro_batches(rows, length_of, budget)
+    assert sorted(np.concatenate(pieces)) == sorted(rows)
+    for piece in pieces:
+        assert len(piece) == 1 or len(piece) * length_of[piece].max() <= budget
+
+
+@pytest.mark.parametrize("other", [(1, 2, 3), (0, 3, 3), (0, 2, 4)])
+def test_the_random_state_depends_on_seed_step_and_micro_batch(other: tuple[int, int, int]) -> None:
+    assert random_state(0, 2, 3) == random_state(0, 2, 3) != random_state(*other)

@@ -1,0 +1,135 @@
+"""The loop: the same numbers again, resumed anywhere, stopped early, stopped from outside."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from fairlead.errors import TrainingError
+from fairlead.training import checkpoint
+from fairlead.training.loop import Loop
+from tests.training.corpus import curve, weights
+
+MakeLoop = Callable[..., Loop]
+
+
+class Killed(Exception):
+    """Stands for SIGKILL: nothing is written after it."""
+
+
+class After:
+    """Says stop, or dies, when asked for the n-th time; steps and validation batches ask."""
+
+    def __init__(self, times: int, die: bool = False) -> None:
+        self.times, self.die = times, die
+
+    def __call__(self) -> bool:
+        self.times -= 1
+        if self.times == 0 and self.die:
+            raise Killed
+        return self.times <= 0
+
+
+def finish(make_loop: MakeLoop, folder: Path, **changes: object) -> Loop:
+    loop = make_loop(folder, **changes)
+    assert loop.run()
+    loop.load_best()
+    return loop
+
+
+def test_the_same_settings_give_the_same_weights_and_another_seed_others(make_loop: MakeLoop, tmp_path: Path) -> None:
+    first, again, other = (finish(make_loop, tmp_path / n, seed=s) for n, s in (("a", 7), ("b", 7), ("c", 8)))
+    assert weights(first.model) == weights(again.model) != weights(other.model)
+    assert curve(tmp_path / "a") == curve(tmp_path / "b")
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "adagrad"])
+@pytest.mark.parametrize("times", [2, 13, 24])
+def test_killed_anywhere_it_ends_with_the_same_weights(
+    make_loop: MakeLoop, tmp_path: Path, optimizer: str, times: int
+) -> None:
+    changes = {"optimizer": optimizer, "epochs": 2, "checkpoint_every_steps": 4}
+    with pytest.raises(Killed):
+        make_loop(tmp_path / "killed", stop_requested=After(times, die=True), **changes).run()
+    resumed, whole = finish(make_loop, tmp_path / "killed", **changes), finish(make_loop, tmp_path / "whole", **changes)
+    assert weights(resumed.model) == weights(whole.model)
+    assert resumed.state.best == whole.state.best and resumed.state.num_tokens == whole.state.num_tokens
+    assert curve(tmp_path / "killed")[-8:] == curve(tmp_path / "whole")[-8:]
+
+
+@pytest.mark.parametrize("times", [1, 5, 10, 11])
+def test_told_to_stop_it_keeps_its_step_and_goes_on_from_there(make_loop: MakeLoop, tmp_path: Path, times: int) -> None:
+    # The tenth question is asked in the validation after step 9.
+    stopped = make_loop(tmp_path / "a", stop_requested=After(times), checkpoint_every_steps=1000, epochs=2)
+    assert not stopped.run()
+    state = checkpoint.newest(tmp_path / "a")
+    assert state is not None and state.step == stopped.state.step == min(times, 9)
+    resumed = finish(make_loop, tmp_path / "a", epochs=2)
+    assert weights(resumed.model) == weights(finish(make_loop, tmp_path / "b", epochs=2).model)
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_used(
+    make_loop: MakeLoop, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    changes = {"checkpoint_every_steps": 5, "eval_every_steps": 15}
+    assert not make_loop(tmp_path / "a", stop_requested=After(12), **changes).run()
+    newest = max(tmp_path.glob("a/step-*"))
+    content = bytearray((newest / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (newest / "model.safetensors").write_bytes(content)
+    resumed = make_loop(tmp_path / "a", **changes)
+    assert newest.name == "step-00000012" and resumed.state.step == 10
+    assert (tmp_path / "a" / "step-00000012.corrupt").is_dir()
+    assert "step-00000012" in capfd.readouterr().err
+    assert resumed.run()
+    resumed.load_best()
+    assert weights(resumed.model) == weights(finish(make_loop, tmp_path / "b", **changes).model)
+
+
+def test_patience_stops_early_and_keeps_the_best(make_loop: MakeLoop, tmp_path: Path) -> None:
+    # At this rate nothing is learned, so that no validation is better than an early one.
+    changes = {"learning_rate": 1e-6, "schedule": "constant", "metric": "accuracy", "patience": 2}
+    loop = make_loop(tmp_path, epochs=40, eval_every_steps=3, **changes)
+    assert loop.run()
+    assert loop.state.stopped_early and loop.state.step < 360
+    accuracy = curve(tmp_path, "validation/accuracy")
+    assert loop.state.best is not None
+    assert loop.state.best.metrics["accuracy"] == max(accuracy)
+    assert loop.state.best.step == 3 * (accuracy.index(max(accuracy)) + 1) == loop.state.step - 6
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "accuracy", "loss"])
+def test_the_best_step_is_that_of_the_metric(make_loop: MakeLoop, tmp_path: Path, metric: str) -> None:
+    loop = finish(make_loop, tmp_path, metric=metric, epochs=2, eval_every_steps=4)
+    values = curve(tmp_path, f"validation/{metric}")
+    best = min(values) if metric == "loss" else max(values)
+    assert loop.state.best is not None and loop.state.best.metrics[metric] == best
+    assert loop.state.best.step == [4, 8, 12, 16, 18][values.index(best)]
+
+
+def test_a_loss_that_is_not_a_number_stops_at_its_step(make_loop: MakeLoop, tmp_path: Path) -> None:
+    loop = make_loop(tmp_path)
+    with torch.no_grad():
+        loop.model.classifier.bias[0] = float("nan")
+    with pytest.raises(TrainingError, match="loss is nan at step 1"):
+        loop.run()
+
+
+@pytest.mark.parametrize("changes", [{"precision": "bf16"}, {"label_smoothing": 0.3}, {"gradient_clip": 0.01}])
+def test_settings_change_the_curve(make_loop: MakeLoop, tmp_path: Path, changes: dict[str, object]) -> None:
+    finish(make_loop, tmp_path / "plain", epochs=1)
+    finish(make_loop, tmp_path / "changed", epochs=1, **changes)
+    assert curve(tmp_path / "changed")[1:] != curve(tmp_path / "plain")[1:]
+    assert curve(tmp_path / "changed")[-1] == pytest.approx(curve(tmp_path / "plain")[-1], abs=1.0)
+
+
+def test_micro_batches_do_not_change_the_gradient(make_loop: MakeLoop, tmp_path: Path) -> None:
+    for name, tokens in (("many", 16), ("one", 4096)):
+        loop = make_loop(tmp_path / name, micro_batch_tokens=tokens, max_steps=1)
+        for module in loop.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        loop.run()
+    for name in ("loss", "gradient_norm"):
+        assert curve(tmp_path / "many", name) == pytest.approx(curve(tmp_path / "one", name), rel=1e-3)
