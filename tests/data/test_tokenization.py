@@ -177,6 +177,19 @@ def test_a_base_brings_its_own_tokenizer(data: Path, written: Path, base: Callab
     assert taken.config["base"] == str(folder)
 
 
+def test_a_base_that_keeps_the_end_of_long_texts_does_so_here(data: Path, base, tmp_path: Path) -> None:
+    folder = base(vocab_size=9999)
+    settings = json.loads((folder / "tokenizer_config.json").read_text()) | {"truncation_side": "left"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokenize(data, config(), str(folder), tmp_path)
+    auto = AutoTokenizer.from_pretrained(tmp_path / tokens.TOKENIZER, local_files_only=True)
+    texts = [text for text, _ in dataset.read_rows(data, "train")]
+    ids = auto(texts, truncation=True)["input_ids"]
+    assert rows_of(tmp_path, "train") == ids
+    whole = auto(texts)["input_ids"]
+    assert any(cut[1:] == full[-15:] != cut and len(full) > 16 for cut, full in zip(ids, whole, strict=True))
+
+
 def test_a_base_that_embeds_too_few_ids_is_refused(data: Path, base: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"gives ids up to .* and its model embeds 50"):
         tokenize(data, config(), str(base(vocab_size=50)), tmp_path)

@@ -69,7 +69,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, max_length:
     """Save the tokenizer and return what the saved files load as: exactly what its readers will use."""
     tokenizer.model_max_length = max_length
     tokenizer.backend_tokenizer.no_padding()
-    tokenizer.backend_tokenizer.enable_truncation(max_length)
+    tokenizer.backend_tokenizer.enable_truncation(max_length, direction=tokenizer.truncation_side)
     tokenizer.save_pretrained(folder)
     return Tokenizer.from_file(str(folder / "tokenizer.json"))
 

@@ -90,7 +90,9 @@ def _download(champion: VersionRecord, folder: Path) -> None:
 def _tokenize(champion: VersionRecord, folder: Path, question: Question, output: Path) -> TokenArrays:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
-    tokenizer.enable_truncation(champion.manifest.training.max_length)
+    # The file itself cuts at the length the model was trained with, at the side that its base has it.
+    if tokenizer.truncation is None:
+        tokenizer.enable_truncation(champion.manifest.training.max_length)
     progress = Progress("evaluate", f"tokenizing for {champion.name}", question.manifest.splits[TEST].num_rows, "rows")
     encoder = Encoder(tokenizer, None, np.dtype("uint32"), champion.manifest.labels)
     encoder.write_split(question.data, output, TEST, progress)
