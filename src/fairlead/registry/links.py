@@ -56,25 +56,8 @@ def read_candidate(
     """Read what the stages left and check that it belongs together. Raises the error of the first broken link."""
     training, report = model.read_training(trained), evaluation.read_report(evaluated)
     candidate = Candidate(project, trained, training, report, _read_verdict(judged))
-    for name, value in _links(training):
-        if not value:
-            raise NotFound(
-                f"register {project}: the link {name!r} is missing in {trained / model.TRAINING}; train again"
-            )
-    data_digest = dataset.read_manifest(data).digest
-    tokens_digest = tokens.read_manifest(tokenized).digest
-    for name, here, there in (
-        ("project", project, training.project),
-        ("data version", data_digest, training.data_digest),
-        ("tokens", tokens_digest, training.tokens_digest),
-        ("evaluated run", report.run_id, training.run_id),
-        ("evaluated weights", report.weights_digest, training.weights_digest),
-        ("evaluated data version", report.data_digest, training.data_digest),
-    ):
-        if here != there:
-            raise Conflict(
-                f"register {project}: the link {name!r} is {here}, the model's is {there}; run the stages again"
-            )
+    _check_present(candidate)
+    _check_fit(candidate, dataset.read_manifest(data).digest, tokens.read_manifest(tokenized).digest)
     _check_weights(trained, training)
     _check_judged(candidate)
     return candidate
@@ -93,6 +76,30 @@ def check_recorded(registry: "Registry", candidate: Candidate) -> None:
             f"{where}: the link 'run' is {run.run_id} of {run.project}, {run.status} with weights "
             f"{run.weights_digest}, not {training.weights_digest}; train again"
         )
+
+
+def _check_present(candidate: Candidate) -> None:
+    for name, value in _links(candidate.training):
+        if not value:
+            path = candidate.folder / model.TRAINING
+            raise NotFound(f"register {candidate.project}: the link {name!r} is missing in {path}; train again")
+
+
+def _check_fit(candidate: Candidate, data_digest: str, tokens_digest: str) -> None:
+    training, report = candidate.training, candidate.report
+    for name, here, there in (
+        ("project", candidate.project, training.project),
+        ("data version", data_digest, training.data_digest),
+        ("tokens", tokens_digest, training.tokens_digest),
+        ("evaluated run", report.run_id, training.run_id),
+        ("evaluated weights", report.weights_digest, training.weights_digest),
+        ("evaluated data version", report.data_digest, training.data_digest),
+    ):
+        if here != there:
+            raise Conflict(
+                f"register {candidate.project}: the link {name!r} is {here}, the model's is {there}; "
+                "run the stages again"
+            )
 
 
 def _links(training: TrainingRecord) -> Iterator[tuple[str, Any]]:
