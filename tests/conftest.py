@@ -16,6 +16,11 @@ from fairlead.formats import dataset
 Rows = Sequence[tuple[str, str]]
 
 ROOT = Path(__file__).parent.parent
+S3_ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "test-access-key",
+    "AWS_SECRET_ACCESS_KEY": "test-secret-key",
+    "AWS_REGION": "us-east-1",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -111,17 +116,33 @@ def s3_endpoint() -> Iterator[str]:
     server.stop()
 
 
-@pytest.fixture
-def s3_url(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """`s3://` address of an empty bucket of the test's own; the AWS variables are set for it."""
+@pytest.fixture(scope="session")
+def make_bucket(s3_endpoint: str) -> Callable[[], str]:
+    """Makes an empty bucket with a name of its own, and returns the name."""
     import boto3
 
+    keys = {} if os.environ.get("FAIRLEAD_TEST_S3_ENDPOINT") else S3_ENVIRONMENT
+    client = boto3.client(
+        "s3",
+        endpoint_url=s3_endpoint,
+        region_name=os.environ.get("AWS_REGION", "us-east-1"),
+        aws_access_key_id=keys.get("AWS_ACCESS_KEY_ID"),
+        aws_secret_access_key=keys.get("AWS_SECRET_ACCESS_KEY"),
+    )
+
+    def make() -> str:
+        name = f"fairlead-test-{uuid.uuid4().hex}"
+        client.create_bucket(Bucket=name)
+        return name
+
+    return make
+
+
+@pytest.fixture
+def s3_url(s3_endpoint: str, make_bucket: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """`s3://` address of an empty bucket of the test's own; the AWS variables are set for it."""
     if not os.environ.get("FAIRLEAD_TEST_S3_ENDPOINT"):
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test-access-key")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test-secret-key")
-        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        for name, value in S3_ENVIRONMENT.items():
+            monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
-    bucket = f"fairlead-test-{uuid.uuid4().hex}"
-    region = os.environ.get("AWS_REGION", "us-east-1")
-    boto3.client("s3", endpoint_url=s3_endpoint, region_name=region).create_bucket(Bucket=bucket)
-    return f"s3://{bucket}"
+    return f"s3://{make_bucket()}"
