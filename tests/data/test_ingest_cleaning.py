@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fairlead.data.keys import normal_form
-from fairlead.data.splitting import shares, split
+from fairlead.data.splitting import Ranks, shares, split
 from fairlead.errors import DataError
 from fairlead.formats.dataset import DataManifest, read_rows
 from tests.data.ingesting import rows, run
@@ -176,10 +176,14 @@ def test_shares_leave_a_row_to_train_on(num: int, expected: list[int]) -> None:
 
 
 def test_large_fractions_leave_a_row_to_train_on() -> None:
-    highs = np.random.default_rng(0).integers(0, 2**63, 50).astype(np.uint64)
     labels = np.repeat(np.arange(10, dtype=np.int32), 5)
-    codes = split(highs, labels, 0.49, 0.5, seed=3)
-    assert set(labels[codes == 0].tolist()) == set(range(10))
+    ranks = Ranks(len(labels))
+    for start in (0, 7, 30):
+        end = {0: 7, 7: 30, 30: 50}[start]
+        ranks.add(np.arange(start, end), labels[start:end])
+    codes = split(ranks, labels, 0.49, 0.5)
+    assert ranks.by_row.tolist() == [0, 1, 2, 3, 4] * 10
+    assert codes.reshape(10, 5).tolist() == [[2, 2, 2, 1, 0]] * 10
 
 
 def test_a_split_that_gets_no_row(tmp_path: Path) -> None:

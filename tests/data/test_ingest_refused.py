@@ -121,12 +121,12 @@ def test_one_class_only(tmp_path: Path) -> None:
 
 def test_classes_with_one_row(tmp_path: Path) -> None:
     message = refusal(tmp_path, HEADER + FILLER + "x,rare\ny,odd\n")
-    assert message.startswith("classes 'odd', 'rare' with one row only cannot be split; add rows")
+    assert message.startswith("classes 'odd', 'rare' with one text only cannot be split; add rows")
 
 
 def test_a_class_with_one_row_once_duplicates_are_gone(tmp_path: Path) -> None:
     message = refusal(tmp_path, HEADER + FILLER + "same,rare\nSame ,rare\n")
-    assert message.startswith("class 'rare' with one row only after duplicates, conflicts and leaks were dropped")
+    assert message.startswith("class 'rare' with one text only after duplicates, conflicts and leaks were dropped")
 
 
 def test_ten_thousand_classes(tmp_path: Path) -> None:

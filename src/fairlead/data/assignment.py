@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from fairlead.data.cleaning import KEEP, Verdicts
+from fairlead.data.cleaning import FOLLOWS, KEEP, Verdicts
 from fairlead.data.config import DataConfig
 from fairlead.data.splitting import TRAIN_CODE, split
 from fairlead.errors import DataError
@@ -32,15 +32,19 @@ def assign(
     codes[: ends[0]] = _split_pool(verdicts, labels[: ends[0]], config)
     for i, name in enumerate(sources[1:], 1):
         codes[ends[i - 1] : ends[i]] = names.index(name)
-    codes[verdicts.fates != KEEP] = DROPPED
+    codes[(verdicts.fates != KEEP) & (verdicts.fates != FOLLOWS)] = DROPPED
     return names, codes
 
 
-def check_classes(pool: Labels, verdicts: Verdicts, names: Sequence[str], config: DataConfig, where: str) -> None:
+def check_classes(verdicts: Verdicts, names: Sequence[str], config: DataConfig, where: str) -> None:
     """Raise DataError when the kept rows of the pool have one class only, or a class that cannot be split."""
-    counts = np.bincount(pool[verdicts.fates[: len(pool)] == KEEP], minlength=len(names))
+    counts = verdicts.ranks.counts
     present = [names[i] for i in np.flatnonzero(counts).tolist()]
-    after = "" if (verdicts.fates == KEEP).all() else " after duplicates, conflicts and leaks were dropped"
+    after = (
+        ""
+        if ((verdicts.fates == KEEP) | (verdicts.fates == FOLLOWS)).all()
+        else " after duplicates, conflicts and leaks were dropped"
+    )
     if not present:
         raise DataError(f"{where}: no row is left to train on{after}; change data.duplicates, conflicts or leakage")
     if len(present) == 1:
@@ -51,7 +55,7 @@ def check_classes(pool: Labels, verdicts: Verdicts, names: Sequence[str], config
     single = sorted(names[i] for i in np.flatnonzero(counts == 1).tolist())
     if single and not (config.validation and config.test):
         raise DataError(
-            f"{where}: {_listed(single)} with one row only{after} cannot be split; add rows, remove the "
+            f"{where}: {_listed(single)} with one text only{after} cannot be split; add rows, remove the "
             "class, or set data.validation and data.test"
         )
 
@@ -60,9 +64,9 @@ def check_splits(
     names: Sequence[str], codes: Codes, labels: Labels, label_names: Sequence[str], sources: Sequence[str]
 ) -> None:
     """Raise DataError when a split is empty, or an own validation or test source has a class that train lacks."""
-    trained = set(np.unique(labels[codes == TRAIN_CODE]).tolist())
-    for code, name in enumerate(names):
-        found = set(np.unique(labels[codes == code]).tolist())
+    found_by_code = [set(np.flatnonzero(np.bincount(labels[codes == code])).tolist()) for code in range(len(names))]
+    trained = found_by_code[TRAIN_CODE]
+    for name, found in zip(names, found_by_code, strict=True):
         if not found:
             raise DataError(
                 f"data: no row is left for the {name} split; give more rows of each class, or set data.{name}"
@@ -75,17 +79,13 @@ def check_splits(
 
 
 def _split_pool(verdicts: Verdicts, labels: Labels, config: DataConfig) -> Codes:
-    kept = np.flatnonzero(verdicts.fates[: len(labels)] == KEEP)
-    followers = np.fromiter(verdicts.followers, np.int64, len(verdicts.followers))
-    leaders = np.setdiff1d(kept, followers, assume_unique=True)
-    codes = np.full(len(labels), DROPPED, np.int16)
-    codes[leaders] = split(
-        verdicts.highs[leaders],
-        labels[leaders],
+    codes = split(
+        verdicts.ranks,
+        labels,
         0 if config.validation else config.validation_fraction,
         0 if config.test else config.test_fraction,
-        config.seed,
-    )
+    ).astype(np.int16)
+    followers = np.fromiter(verdicts.followers, np.int64, len(verdicts.followers))
     codes[followers] = codes[np.fromiter(verdicts.followers.values(), np.int64, len(followers))]
     return codes
 

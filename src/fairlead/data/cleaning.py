@@ -23,8 +23,10 @@ import numpy.typing as npt
 
 from fairlead.data.config import DataConfig
 from fairlead.data.keys import KeyFiles, group_bounds
+from fairlead.data.splitting import Ranks
 
-KEEP, LEAKED, CONFLICTING, DUPLICATE = range(4)
+# FOLLOWS: kept in the pool, and in whatever split the first kept row with its text is.
+KEEP, LEAKED, CONFLICTING, DUPLICATE, FOLLOWS = range(5)
 POLICIES = {LEAKED: "leakage", CONFLICTING: "conflicts", DUPLICATE: "duplicates"}
 # Sources in reading order; those from MEASURED on are only measured on.
 POOL, VALIDATION, MEASURED = range(3)
@@ -44,11 +46,11 @@ class Verdicts:
     """What was decided for every row, and the counts for each source."""
 
     fates: npt.NDArray[np.uint8]
-    """KEEP, LEAKED, CONFLICTING or DUPLICATE by row."""
-    highs: npt.NDArray[np.uint64]
-    """First half of the digest of each pool row: what the split is drawn by."""
+    """KEEP, LEAKED, CONFLICTING, DUPLICATE or FOLLOWS by row."""
+    ranks: Ranks
+    """Of every pool row that is KEEP, its place among those of its class: what the split is drawn by."""
     followers: dict[int, int] = field(default_factory=dict)
-    """Kept pool rows that repeat the text of an earlier kept row, and that row."""
+    """Every row that is FOLLOWS, and the row it follows."""
     counts: dict[int, Counter[str]] = field(default_factory=dict)
     """Findings by source: duplicates_exact, duplicates_normalised, conflicts, leaked."""
 
@@ -57,23 +59,24 @@ class Verdicts:
         self.counts.setdefault(source, Counter())[finding] += number
 
 
-def judge(keys: KeyFiles, source_ends: Sequence[int], measured: dict[int, int], config: DataConfig) -> Verdicts:
+def judge(keys: KeyFiles, source_ends: Sequence[int], roles: dict[int, int], config: DataConfig) -> Verdicts:
     """Decide on every row. `source_ends[i]` is the row after the last of source i.
 
-    `measured` gives each source its role: POOL, VALIDATION or MEASURED.
+    `roles` gives each source its role: POOL, VALIDATION or MEASURED.
     """
-    verdicts = Verdicts(np.zeros(source_ends[-1], np.uint8), np.zeros(source_ends[0], np.uint64))
+    verdicts = Verdicts(np.full(source_ends[-1], KEEP, np.uint8), Ranks(source_ends[0]))
     ends = np.asarray(source_ends)
     for entries in keys.sorted_files():
-        pool = entries["row"] < source_ends[0]
-        verdicts.highs[entries["row"][pool]] = entries["high"][pool]
         bounds = group_bounds(entries)
         sources = np.searchsorted(ends, entries["row"], side="right")
         for start, end in _repeated(bounds):
             some = entries[start:end]
             columns = (some["row"], sources[start:end], some["label"], some["exact"])
             group = [Entry(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
-            _judge_group(group, measured, config, verdicts)
+            _judge_group(group, roles, config, verdicts)
+        rows = entries["row"]
+        drawn = (rows < source_ends[0]) & (verdicts.fates[rows] == KEEP)
+        verdicts.ranks.add(rows[drawn], entries["label"][drawn])
     return verdicts
 
 
@@ -94,6 +97,7 @@ def _judge_group(group: list[Entry], roles: dict[int, int], config: DataConfig, 
         kept = _apply(entries, leaks, config, verdicts)
         if roles[source] == POOL:
             verdicts.followers.update({entry.row: kept[0].row for entry in kept[1:]})
+            verdicts.fates[[entry.row for entry in kept[1:]]] = FOLLOWS
 
 
 def _count(entries: list[Entry], leaks: bool, verdicts: Verdicts) -> None:

@@ -1,15 +1,14 @@
 """Counts what ingest finds in each source, and says it in the manifest."""
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from fairlead.data.cleaning import KEEP, POLICIES, Verdicts
+from fairlead.data.cleaning import POLICIES, Verdicts
 from fairlead.data.config import DataConfig
 from fairlead.data.rows import Rejected
 from fairlead.errors import DataError
@@ -67,7 +66,6 @@ def summarise(
     sources: dict[str, SourceCount],
     ends: list[int],
     verdicts: Verdicts,
-    text_bytes: npt.NDArray[np.int32],
     config: DataConfig,
 ) -> dict[str, Any]:
     """The manifest's findings: totals, and the same for each source."""
@@ -83,7 +81,7 @@ def summarise(
             **{finding: found[finding] for finding in FINDINGS},
             "dropped": {policy: int((fates == fate).sum()) for fate, policy in POLICIES.items()},
         }
-    return {**_totals(by_source, config), "by_source": by_source, "text_bytes": _quantiles(text_bytes, verdicts)}
+    return {**_totals(by_source, config), "by_source": by_source}
 
 
 def _totals(by_source: dict[str, dict[str, Any]], config: DataConfig) -> dict[str, Any]:
@@ -98,9 +96,11 @@ def _totals(by_source: dict[str, dict[str, Any]], config: DataConfig) -> dict[st
     return totals
 
 
-def _quantiles(text_bytes: npt.NDArray[np.int32], verdicts: Verdicts) -> dict[str, int]:
-    kept = text_bytes[verdicts.fates == KEEP]
-    return {name: int(np.quantile(kept, share, method="higher")) for name, share in QUANTILES.items()}
+def quantiles(lengths: Counter[int]) -> dict[str, int]:
+    """Quantiles of text lengths from how often each occurs: the least length that a share of texts keeps to."""
+    values = sorted(lengths)
+    totals = list(accumulate(lengths[value] for value in values))
+    return {name: values[bisect_left(totals, share * totals[-1])] for name, share in QUANTILES.items()}
 
 
 def labels_alike(labels: Iterable[str]) -> list[list[str]]:

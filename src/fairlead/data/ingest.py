@@ -1,7 +1,7 @@
 """The ingest stage: labelled text from anywhere becomes a data version.
 
 Two passes keep memory bounded whatever the size of the sources. The first reads them, sets rows
-aside that cannot be used, spools the others to disk and remembers 36 bytes of each on disk and 21
+aside that cannot be used, spools the others to disk and remembers 36 bytes of each on disk and 11
 in memory. Then duplicates, conflicts and leaks are known and every row gets its split. The second
 writes the splits.
 """
@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from fairlead.data.assignment import assign, check_classes, check_splits
 from fairlead.data.cleaning import MEASURED, POOL, VALIDATION, judge
 from fairlead.data.config import DataConfig
-from fairlead.data.findings import SourceCount, labels_alike, summarise
+from fairlead.data.findings import SourceCount, labels_alike, quantiles, summarise
 from fairlead.data.reading import Meter, open_source, size_of
 from fairlead.data.spool import Spool
 from fairlead.data.writing import write_splits
@@ -102,15 +102,16 @@ def publish_data(manifest: DataManifest, folder: Path) -> None:
 def _ingest(config: DataConfig, sources: list[Source], folder: Path) -> DataManifest:
     spool = Spool(folder / SPOOL, config)
     counts, digests, ends = _read(config, sources, spool, folder / dataset.REJECTED)
-    names, labels = list(spool.label_ids), spool.labels
+    names, labels = list(spool.label_ids), spool.finish()
     roles = {i: _role(source.name) for i, source in enumerate(sources)}
     verdicts = judge(spool.keys, ends, roles, config)
-    check_classes(labels[: ends[0]], verdicts, names, config, redact(sources[0].address))
+    check_classes(verdicts, names, config, redact(sources[0].address))
     splits, codes = assign([source.name for source in sources], ends, verdicts, labels, config)
     check_splits(splits, codes, labels, names, [source.name for source in sources])
-    findings = summarise(counts, ends, verdicts, spool.text_bytes, config)
+    findings = summarise(counts, ends, verdicts, config)
     progress = Progress(STAGE, "write the splits", spool.num_rows, "rows")
-    summaries = write_splits(spool, splits, codes, folder, progress.advance)
+    summaries, lengths = write_splits(spool, splits, codes, folder, progress.advance)
+    findings["text_bytes"] = quantiles(lengths)
     findings["labels_alike"] = labels_alike(summaries[dataset.TRAIN].label_counts)
     manifest = DataManifest(
         digest=dataset_digest({name: (summary.num_rows, summary.digest) for name, summary in summaries.items()}),
@@ -139,7 +140,6 @@ def _read(
             ends.append(spool.num_rows)
             rejected_file.flush()
             counts[source.name].check(config.max_rejected_share, rejected_path)
-    spool.finish()
     return counts, digests, ends
 
 

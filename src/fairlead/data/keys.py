@@ -26,14 +26,15 @@ def normal_form(text: str) -> str:
 
 
 def make_entries(
-    texts: Sequence[str], normals: Sequence[str], labels: npt.NDArray[np.int32], first_row: int
+    texts: Sequence[str], normals: Sequence[str], labels: npt.NDArray[np.int32], first_row: int, seed: int
 ) -> Entries:
-    """The entries of consecutive rows."""
+    """The entries of consecutive rows. The seed salts the digests, so that their order is a draw by seed."""
+    salt = seed.to_bytes(8, "big")
     # 128 bits: no two of a billion texts meet by chance. Python's hash only tells, among texts
     # of one normal form, the exact repetitions.
-    digests = b"".join([blake2b(normal.encode(), digest_size=16).digest() for normal in normals])
+    digests = b"".join([blake2b(normal.encode(), digest_size=16, salt=salt).digest() for normal in normals])
     entries = np.empty(len(texts), ENTRY)
-    entries["high"], entries["low"] = np.frombuffer(digests, "<u8").reshape(-1, 2).T
+    entries["high"], entries["low"] = np.frombuffer(digests, ">u8").reshape(-1, 2).T
     entries["exact"] = np.fromiter(map(hash, texts), np.int64, len(texts))
     entries["label"] = labels
     entries["row"] = np.arange(first_row, first_row + len(texts))
@@ -64,7 +65,7 @@ class KeyFiles:
             file.close()
 
     def sorted_files(self) -> Iterator[Entries]:
-        """Each file's entries, sorted by digest and then by row."""
+        """Each file's entries, in the order of all digests; entries of one digest in row order."""
         for path in self._paths:
             entries = np.fromfile(path, ENTRY)
             if len(entries):

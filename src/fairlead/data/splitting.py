@@ -1,8 +1,8 @@
 """Stratified split by seed.
 
-A text's place among its class's texts is drawn from the seed and the digest of its normal form
-alone. So which split a text falls into depends on the seed, the fractions and which texts its class
-has, not on the order of the file; rows of one text always fall into one split.
+Texts of a class are ranked by the digest of their normal form, salted with the seed: the first go to
+test, the next to validation, the rest to train. So which split a text falls into depends on the
+seed, the fractions and which texts its class has, not on the order of the file.
 """
 
 from collections.abc import Sequence
@@ -11,37 +11,45 @@ import numpy as np
 import numpy.typing as npt
 
 TRAIN_CODE, VALIDATION_CODE, TEST_CODE = range(3)
+# Rows decided on at once; the arrays of a step stay below 20 MB.
+ROWS_AT_ONCE = 1 << 20
 
 
-def draw(highs: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.uint64]:
-    """A number for each text from its digest and the seed (the finaliser of splitmix64)."""
-    value = highs ^ np.uint64((seed + 1) * 0x9E3779B97F4A7C15 & (2**64 - 1))
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
+class Ranks:
+    """The rank of every text among its class's texts, given in the order of their digests."""
+
+    def __init__(self, num_rows: int) -> None:
+        self.by_row = np.zeros(num_rows, np.uint32)
+        self.counts = np.zeros(0, np.int64)
+        """Texts of each class."""
+
+    def add(self, rows: npt.NDArray[np.int64], labels: npt.NDArray[np.int32]) -> None:
+        """Rank the texts in `rows`, which come after all before them."""
+        counts = np.bincount(labels, minlength=len(self.counts))
+        before = np.concatenate([self.counts, np.zeros(len(counts) - len(self.counts), np.int64)])
+        order = np.argsort(labels, kind="stable")
+        starts = np.cumsum(counts) - counts
+        by_class = labels[order]
+        self.by_row[rows[order]] = before[by_class] + np.arange(len(rows)) - starts[by_class]
+        self.counts = before + counts
 
 
 def split(
-    highs: npt.NDArray[np.uint64],
-    labels: npt.NDArray[np.int32],
-    validation_fraction: float,
-    test_fraction: float,
-    seed: int,
+    ranks: Ranks, labels: npt.NDArray[np.int32], validation_fraction: float, test_fraction: float
 ) -> npt.NDArray[np.uint8]:
-    """The split code of each text. A fraction of 0 leaves that split out.
+    """The split code of each row by its rank. A fraction of 0 leaves that split out.
 
     Of a class's n texts round(n * fraction) go to test and to validation, at least one to each
     as long as one is left to train on.
     """
-    codes = np.full(len(highs), TRAIN_CODE, np.uint8)
-    order = np.argsort(labels, kind="stable")
-    bounds = np.searchsorted(labels[order], np.arange(labels.max(initial=-1) + 2))
-    for start, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-        members = order[start:end]
-        ranked = members[np.argsort(draw(highs[members], seed), kind="stable")]
-        num_test, num_validation = shares(len(members), (test_fraction, validation_fraction))
-        codes[ranked[:num_test]] = TEST_CODE
-        codes[ranked[num_test : num_test + num_validation]] = VALIDATION_CODE
+    parts = [shares(count, (test_fraction, validation_fraction)) for count in ranks.counts.tolist()]
+    ends = np.cumsum(np.array(parts, np.int64).reshape(-1, 2), axis=1)
+    codes = np.full(len(labels), TRAIN_CODE, np.uint8)
+    for start in range(0, len(labels), ROWS_AT_ONCE):
+        some = slice(start, start + ROWS_AT_ONCE)
+        end_test, end_validation = ends[labels[some]].T
+        codes[some][ranks.by_row[some] < end_validation] = VALIDATION_CODE
+        codes[some][ranks.by_row[some] < end_test] = TEST_CODE
     return codes
 
 

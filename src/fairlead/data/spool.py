@@ -37,8 +37,7 @@ class Spool:
         self.label_ids: dict[str, int] = {}
         self.num_rows = 0
         self._config = config
-        self._labels: list[npt.NDArray[np.int32]] = []
-        self._lengths: list[npt.NDArray[np.int32]] = []
+        self._label_parts: list[npt.NDArray[np.int32]] = []
         self._path = folder / "rows.arrow"
         options = pa.ipc.IpcWriteOptions(compression="lz4")
         self._writer = pa.ipc.new_stream(self._path, SCHEMA, options=options)
@@ -57,24 +56,17 @@ class Spool:
         self._write(batch)
         self._number_labels(batch, where)
         labels = np.fromiter(map(self.label_ids.__getitem__, batch.labels), np.int32, len(batch.labels))
-        self._labels.append(labels)
-        self.keys.append(make_entries(batch.texts, normals, labels, self.num_rows))
+        self._label_parts.append(labels)
+        self.keys.append(make_entries(batch.texts, normals, labels, self.num_rows, self._config.seed))
         self.num_rows += len(batch.texts)
 
-    def finish(self) -> None:
-        """End pass one."""
+    def finish(self) -> npt.NDArray[np.int32]:
+        """End pass one; the label id of every row."""
         self._writer.close()
         self.keys.finish()
-
-    @property
-    def labels(self) -> npt.NDArray[np.int32]:
-        """Label id of every row."""
-        return np.concatenate(self._labels) if self._labels else np.zeros(0, np.int32)
-
-    @property
-    def text_bytes(self) -> npt.NDArray[np.int32]:
-        """UTF-8 bytes of every text."""
-        return np.concatenate(self._lengths) if self._lengths else np.zeros(0, np.int32)
+        labels = np.concatenate([np.zeros(0, np.int32), *self._label_parts])
+        self._label_parts = []
+        return labels
 
     def batches(self) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yield each batch and the number of its first row."""
@@ -85,10 +77,10 @@ class Spool:
                 first += batch.num_rows
 
     def _write(self, batch: Batch) -> None:
+        same = batch.sources.count(batch.sources[0]) == len(batch.sources)
+        sources = pa.repeat(batch.sources[0], len(batch.sources)) if same else pa.array(batch.sources, pa.string())
         columns = [pa.array(batch.texts, pa.string()), pa.array(batch.labels, pa.string())]
-        columns += [pa.array(batch.lines, pa.int64()), pa.array(batch.sources, pa.string())]
-        offsets = np.frombuffer(columns[0].buffers()[1], np.int32, len(batch.texts) + 1)
-        self._lengths.append(offsets[1:] - offsets[:-1])
+        columns += [pa.array(np.array(batch.lines, np.int64)), sources]
         self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=SCHEMA))
 
     def _number_labels(self, batch: Batch, where: str) -> None:

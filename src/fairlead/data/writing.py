@@ -3,9 +3,11 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fairlead.data.assignment import Codes
@@ -25,12 +27,14 @@ class SplitWriter:
         self._held_bytes = 0
         self._digest = RowDigest()
         self._counts: Counter[str] = Counter()
+        self.lengths: Counter[int] = Counter()
+        """How many texts have so many UTF-8 bytes."""
 
     def add(self, rows: pa.RecordBatch) -> None:
         """Add rows in order."""
         self._digest.add_batch(rows["text"], rows["label"])
-        for count in rows["label"].value_counts().to_pylist():
-            self._counts[count["values"]] += count["counts"]
+        _count(rows["label"], self._counts)
+        _count(pc.binary_length(rows["text"]), self.lengths)
         self._held.append(rows)
         self._held_bytes += rows.nbytes
         if self._held_bytes >= ROW_GROUP_BYTES:
@@ -49,14 +53,23 @@ class SplitWriter:
             self._held, self._held_bytes = [], 0
 
 
+def _count(values: pa.Array, counts: Counter[Any]) -> None:
+    for found in values.value_counts().to_pylist():
+        counts[found["values"]] += found["counts"]
+
+
 def write_splits(
     spool: Spool, names: Sequence[str], codes: Codes, folder: Path, advance: Callable[[int], None]
-) -> dict[str, SplitSummary]:
-    """Write `<name>.parquet` for each split; `codes` has each row's split, by index in `names`."""
+) -> tuple[dict[str, SplitSummary], Counter[int]]:
+    """Write `<name>.parquet` for each split; `codes` has each row's split, by index in `names`.
+
+    Returns each split's summary, and how many texts of all splits have so many UTF-8 bytes.
+    """
     writers = [SplitWriter(folder / f"{name}.parquet") for name in names]
     for first, batch in spool.batches():
         wanted = codes[first : first + batch.num_rows]
         for code in np.unique(wanted[wanted >= 0]).tolist():
             writers[code].add(batch.filter(pa.array(wanted == code)))
         advance(batch.num_rows)
-    return {name: writer.close() for name, writer in zip(names, writers, strict=True)}
+    lengths = sum((writer.lengths for writer in writers), Counter())
+    return {name: writer.close() for name, writer in zip(names, writers, strict=True)}, lengths
