@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fairlead.data.ingest import ingest_stage
+from fairlead.data.config import DataConfig
+from fairlead.data.ingest import Source, ingest, ingest_stage
 from fairlead.errors import ConfigError, DataError, FairleadError, NotFound
 from tests.data.ingesting import FILLER, rejected, run
 
@@ -160,6 +161,31 @@ def test_a_folder_without_labels(tmp_path: Path) -> None:
         run(tmp_path / "out", source=str(tmp_path / "in"))
 
 
+def test_a_folder_of_tables(tmp_path: Path) -> None:
+    (tmp_path / "in" / "data").mkdir(parents=True)
+    (tmp_path / "in" / "data" / "a.csv").write_text(HEADER + FILLER)
+    with pytest.raises(DataError, match=r"it holds tables \(data/a.csv\), not a text a file; name one of them"):
+        run(tmp_path / "out", source=str(tmp_path / "in"))
+
+
+def test_a_killed_run_leaves_nothing_that_the_next_one_takes_for_its_own(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / ".spool" / "keys").mkdir(parents=True)
+    for name in ("manifest.json", "train.parquet", "old.parquet", ".spool/rows.arrow"):
+        (out / name).write_text("half")
+    (tmp_path / "in.csv").write_text(HEADER + FILLER)
+    run(out, source=str(tmp_path / "in.csv"))
+    names = ["manifest.json", "rejected.jsonl", "test.parquet", "train.parquet", "validation.parquet"]
+    assert sorted(path.name for path in out.iterdir()) == names
+
+
+def test_credentials_do_not_reach_the_manifest(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text(HEADER + FILLER)
+    config = DataConfig(source="https://user:secret@host/in.csv?token=secret")
+    manifest = ingest(config, [Source("train", config.source, tmp_path / "in.csv")], tmp_path / "out")
+    assert "secret" not in manifest.model_dump_json() and "host/in.csv" in manifest.sources["train"]
+
+
 def test_settings_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="leave no rows to train on"):
         run(tmp_path, source="x", validation_fraction=0.5, test_fraction=0.5)
@@ -181,7 +207,8 @@ def test_the_stage_fails_with_one_sentence_and_says_that_a_retry_cannot_help(
 
 FULL_DISK = """
 import json, resource, sys
-from fairlead.data.ingest import ingest_stage
+from fairlead.data.config import DataConfig
+from fairlead.data.ingest import Source, ingest, ingest_stage
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 ingest_stage({"source": sys.argv[2]}, "digest", sys.argv[3])
 """

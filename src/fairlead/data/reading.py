@@ -131,6 +131,9 @@ def _open_parquet(path: Path, config: DataConfig, meter: Meter, where: str) -> R
 
 def _open_folder(path: Path, config: DataConfig, meter: Meter, where: str) -> Reading:
     paths = list_texts(path, where)
+    tables = [table.relative_to(path).as_posix() for table in paths if table.suffix.lower() in EXTENSIONS]
+    if tables:
+        raise DataError(f"{where}: it holds tables ({tables[0]}), not a text a file; name one of them as the source")
     encoding = find_folder_encoding(paths, config.encoding, config.max_text_bytes, where)
     notes = {"encoding": encoding.name, "encoding_from": encoding.how}
     return Reading("folder", notes, read_folder(path, paths, encoding.name, config.max_text_bytes, meter))
