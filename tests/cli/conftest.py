@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from fairlead.cli.main import main
+from tests.inference.conftest import register
+
+__all__ = ["fairlead", "register"]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from fairlead.cli.display import Display, clock, plain, render
-from fairlead.cli.progress import RATE_SECONDS, Road
+from fairlead.cli.progress import RATE_SECONDS, SECONDS_WORTH_A_LINE, Road
 from fairlead.cli.relay import relayed
 from fairlead.events import Progress
 
@@ -68,12 +68,17 @@ def test_a_stage_goes_from_waiting_to_its_end():
 
 
 def test_work_that_is_no_stage_has_a_line_until_a_stage_begins():
-    road = Road(STAGES)
+    time = Time()
+    road = Road(STAGES, clock=time)
     road.take(progress("storage", 5_000_000, 10_000_000, unit="bytes"))
     assert list(road.lines) == ["storage", *STAGES]
     assert plain(road.lines["storage"]) == "storage: 5.0 MB/10.0 MB"
+    time.now += SECONDS_WORTH_A_LINE
     road.take(stage("ingest", "started"))
     assert road.lines["storage"].state == "done"
+    road.take(progress("digest", 1))
+    road.take(stage("ingest", "finished"))
+    assert list(road.lines) == ["storage", *STAGES]
 
 
 def test_every_line_fits_80_columns_and_says_its_state():

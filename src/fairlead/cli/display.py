@@ -53,6 +53,8 @@ class Display(AbstractContextManager["Display"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with self._lock:
+            self.road.end_other_work()
         if self._live:
             self._live.stop()
 
@@ -65,7 +67,8 @@ class Display(AbstractContextManager["Display"]):
             known = self.road.lines.get(str(event.get("stage")))
             before = known.state if known else None
             line = self.road.take(event)
-            if self._live is None and (line.state != before or self._is_due(line)):
+            changed = line.state != before and self.road.is_stage(line)
+            if self._live is None and (changed or self._is_due(line)):
                 print(plain(line), file=self._stream, flush=True)
 
     def _is_due(self, line: StageLine) -> bool:

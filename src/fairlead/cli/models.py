@@ -119,7 +119,6 @@ def _version_row(version: "VersionRecord") -> dict[str, Any]:
         "aliases": sorted(version.aliases),
         "accuracy": version.metrics.get("accuracy"),
         "macro_f1": version.metrics.get("macro_f1"),
-        "data": short(version.data_digest),
         "digest": short(version.digest),
         "created": when(version.created),
     }
@@ -139,7 +138,7 @@ def _facts(version: "VersionRecord") -> dict[str, Any]:
         "run": version.run_id,
         "base": training.parent or "scratch",
         "labels": f"{len(labels)}: {shown}",
-        "code": f"{training.code.package}, commit {training.code.commit or 'unknown'}"
+        "code": f"{training.code.package}, commit {(training.code.commit or 'unknown')[:12]}"
         + (", with local changes" if training.code.diff_digest else ""),
         "trained on": f"{training.environment.hardware}, {training.environment.world_size} process(es), "
         f"torch {training.environment.torch}",

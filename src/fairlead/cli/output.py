@@ -14,6 +14,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 
 # Wide enough that a line is never folded where no one looks at it: in a pipe or a file.
 PIPE_WIDTH = 4096
+# A cell longer than this is text rather than a name.
+LONG = 32
 
 
 def console() -> "Console":
@@ -41,7 +43,9 @@ def print_table(rows: Sequence[Mapping[str, Any]], empty: str) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in rows[0]:
         numeric = all(isinstance(row[name], int | float | None) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        # Names, dates and digests stay whole; what has several words is folded where the terminal is narrow.
+        listed = any(isinstance(row[name], list) or len(cell(row[name])) > LONG for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=not listed)
     for row in rows:
         table.add_row(*(cell(value) for value in row.values()))
     show(table)
@@ -75,7 +79,9 @@ def cell(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 else f"{value:.4g}"
+        if abs(value) >= 100:
+            return f"{value:,.1f}"
+        return f"{value:.4f}" if abs(value) >= 1e-3 else f"{value:.3g}"
     if isinstance(value, list | tuple):
         return ", ".join(cell(item) for item in value)
     if isinstance(value, Mapping):

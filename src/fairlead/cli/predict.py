@@ -58,10 +58,14 @@ def _lines(file: str) -> list[str]:
 
 
 def _predict_here(ref: str, texts: list[str]) -> list[dict[str, Any]]:
+    from fairlead.cli.display import Display
+    from fairlead.cli.relay import relayed
     from fairlead.inference.engine import Engine
     from fairlead.inference.versions import fetch_version
 
-    engine = Engine.load(fetch_version(ref))
+    with Display([], sys.stderr) as display, relayed(display.on_event):
+        folder = fetch_version(ref)
+    engine = Engine.load(folder)
     name, digest = engine.manifest.name, engine.manifest.digest
     return [
         {"text": text, "label": p.label, "probability": p.probability, "version": name, "digest": digest}

@@ -14,6 +14,8 @@ State = Literal["waiting", "running", "cached", "done", "failed"]
 # A rate is taken over this much of the recent past: long enough to be calm, short enough to follow
 # a change from reading to writing.
 RATE_SECONDS = 10.0
+# Work that is no stage keeps its line when it took this long, and leaves no trace otherwise.
+SECONDS_WORTH_A_LINE = 2.0
 
 
 @dataclass
@@ -64,9 +66,7 @@ class Road:
             self.lines = {name: StageLine(name), **self.lines}
         line = self.lines[name]
         if event.get("event") == "stage":
-            for other in self.lines.values():
-                if other.name not in self._stages and other.state == "running":
-                    self._end(other, "done", {})
+            self.end_other_work()
         match event.get("event"), event.get("status"):
             case "stage", "started":
                 self._start(line)
@@ -79,6 +79,18 @@ class Road:
             case "result", _:
                 line.rows = dict(event.get("rows") or {})
         return line
+
+    def is_stage(self, line: StageLine) -> bool:
+        """Whether a line is one of the run's stages."""
+        return line.name in self._stages
+
+    def end_other_work(self) -> None:
+        """End what is no stage."""
+        for line in [line for line in self.lines.values() if not self.is_stage(line)]:
+            if line.state == "running":
+                self._end(line, "done", {})
+                if (line.seconds or 0) < SECONDS_WORTH_A_LINE:
+                    del self.lines[line.name]
 
     def _start(self, line: StageLine) -> None:
         if line.state != "running":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fairlead.cli.output import JsonOption, heading, print_json, print_pairs, print_table, when
+from fairlead.cli.output import JsonOption, console, heading, print_json, print_pairs, print_table, when
 
 if TYPE_CHECKING:
     from fairlead.registry import MetricPoint, Registry, RunRecord
@@ -16,7 +16,9 @@ app = typer.Typer(help="Training runs: list them, show one, follow one.", no_arg
 
 FOLLOW_SECONDS = 1.0
 BLOCKS = "▁▂▃▄▅▆▇█"
-CURVE_WIDTH = 40
+# Blocks of a curve, and in a terminal of less than 110 columns, where its numbers want the place.
+CURVE_WIDTH, NARROW_CURVE_WIDTH = 40, 12
+WIDE_TERMINAL = 110
 
 
 @app.command("list")
@@ -105,9 +107,8 @@ def _curve_row(name: str, values: list[float]) -> dict[str, Any]:
     finite = [value for value in values if abs(value) < float("inf")]
     return {
         "metric": name,
-        "curve": sparkline(values),
+        "curve": sparkline(values, CURVE_WIDTH if console().width >= WIDE_TERMINAL else NARROW_CURVE_WIDTH),
         "points": len(values),
-        "first": values[0],
         "last": values[-1],
         "min": min(finite, default=None),
         "max": max(finite, default=None),
@@ -137,16 +138,12 @@ def _brief(registry: "Registry", run: "RunRecord") -> str:
 
 
 def _row(run: "RunRecord") -> dict[str, Any]:
-    from fairlead.formats.digests import short
-
     return {
         "run": run.run_id[:16],
         "project": run.project,
         "status": run.status,
         "attempts": run.attempts,
-        "accuracy": run.metrics.get("accuracy"),
         "macro_f1": run.metrics.get("macro_f1"),
-        "data": short(run.data_digest),
         "started": when(run.started),
     }
 
@@ -162,7 +159,7 @@ def _facts(run: "RunRecord") -> dict[str, Any]:
         "data": run.data_digest,
         "weights": run.weights_digest,
         "seed": str(run.seed),
-        "code": f"{run.code.package}, commit {run.code.commit or 'unknown'}"
+        "code": f"{run.code.package}, commit {(run.code.commit or 'unknown')[:12]}"
         + (", with local changes" if run.code.diff_digest else ""),
         "on": f"{run.environment.hardware}, {run.environment.world_size} process(es) "
         f"of {run.environment.num_threads} thread(s)",

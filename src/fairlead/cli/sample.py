@@ -13,7 +13,7 @@ def sample_values(source: str) -> dict[str, Any]:
         # 99 of 100 sentences are shorter.
         "tokenization": {"max_length": 64},
         "model": {"depth": 2},
-        # The validation score stands still after the third epoch. A second thread gains little on
+        # In the third epoch the validation loss stops falling. A second thread gains little on
         # matrices this small, and costs much where it has to share its core.
         "training": {"epochs": 3, "learning_rate": 1e-3, "batch_size": 64, "threads": 1},
     }

@@ -1,0 +1,115 @@
+"""`fairlead predict` and `fairlead serve` on a registered tiny version: in this process and over HTTP."""
+
+import io
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fairlead.cli.served import ask, served
+from fairlead.errors import FairleadError
+from fairlead.formats.model import read_manifest
+
+ROOT = Path(__file__).parent.parent.parent
+TEXTS = ["where is the parcel", "refund please my card was charged twice"]
+
+
+@pytest.fixture
+def version(register, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'src'}:{ROOT}")
+    return read_manifest(register(0))
+
+
+def test_predict_in_this_process(fairlead, version, tmp_path, monkeypatch):
+    answers = fairlead("predict", "support_topics", *TEXTS, "--json").json
+    assert [a["text"] for a in answers] == TEXTS
+    assert {a["version"] for a in answers} == {"support_topics_v1"} and {a["digest"] for a in answers} == {
+        version.digest
+    }
+    assert all(a["label"] in version.labels and 1 / 3 <= a["probability"] <= 1 for a in answers)
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS) + "\n\n")
+    from_file = fairlead("predict", "support_topics:1", "--file", tmp_path / "texts.txt", "--json").json
+    assert from_file == answers
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(TEXTS)))
+    assert fairlead("predict", "support_topics@champion", "--file", "-", "--json").json == answers
+    table = fairlead("predict", "support_topics", *TEXTS).out.splitlines()
+    assert table[0].split() == ["label", "probability", "text"] and table[-1].split() == [
+        "support_topics_v1",
+        version.digest,
+    ]
+
+
+def test_predict_by_a_server_gives_the_same_answers(fairlead, version):
+    here = fairlead("predict", "support_topics", *TEXTS, "--json").json
+    with served("support_topics:1") as url:
+        there = fairlead("predict", "support_topics", *TEXTS, "--url", url, "--json").json
+        wrong_version = fairlead("predict", "support_topics:7", "a", "--url", url)
+        wrong_model = fairlead("predict", "another", "a", "--url", url)
+        assert ask(url, "support_topics", TEXTS)[0]["prediction_id"]
+    for a, b in zip(here, there, strict=True):
+        assert (a["label"], a["version"], a["digest"]) == (b["label"], b["version"], b["digest"])
+        assert a["probability"] == pytest.approx(b["probability"], abs=1e-5)
+    assert wrong_version.code == 2 and "support_topics_v1 answered" in wrong_version.err
+    assert wrong_model.code == 2 and "404" in wrong_model.err
+    gone = fairlead("predict", "support_topics", "a", "--url", url)
+    assert gone.code == 2 and "no server answers" in gone.err and gone.err.count("\n") == 1
+
+
+def test_a_server_that_cannot_start_says_why(version, home):
+    with pytest.raises(FairleadError, match="there is no version 'support_topics_v9'"), served("support_topics:9"):
+        pass
+
+
+def test_serve_becomes_the_server_and_stops_on_ctrl_c(version, home):
+    command = [
+        sys.executable,
+        "-m",
+        "fairlead.cli.main",
+        "serve",
+        "support_topics",
+        "--http-port",
+        "0",
+        "--grpc-port",
+        "0",
+    ]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert child.stdout
+        ready = json.loads(child.stdout.readline())
+        assert ready["version"] == "support_topics_v1" and ready["digest"] == version.digest
+        assert ask(ready["http"], "support_topics", TEXTS)[0]["label"] in version.labels
+        child.send_signal(signal.SIGINT)
+        _, err = child.communicate(timeout=60)
+    finally:
+        child.kill()
+    assert child.returncode in (0, 130) and "Traceback" not in err
+    assert err.startswith("serving support_topics_v1; Ctrl-C stops it")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["predict", "support_topics"], "predict: there is no text"),
+        (["predict", "support_topics", "--file", "missing.txt"], "--file missing.txt: No such file"),
+        (["predict", "suport_topics", "a"], "did you mean 'support_topics'"),
+        (["serve", "suport_topics"], "did you mean 'support_topics'"),
+        (["serve", "support_topics:9"], "there is no version 'support_topics_v9'"),
+        (["serve", "support_topics", "--http-port", "99999"], "--http-port"),
+    ],
+)
+def test_a_mistake_is_one_line(fairlead, version, arguments, sentence):
+    outcome = fairlead(*arguments)
+    assert outcome.code == 2 and sentence in outcome.err and outcome.err.count("\n") == 1
+
+
+def test_a_tampered_model_is_refused(fairlead, version, home):
+    assert fairlead("predict", "support_topics", "a").code == 0
+    weights = home / "models" / "support_topics" / "v0001" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    outcome = fairlead("predict", "support_topics", "a")
+    assert outcome.code == 2 and "model.safetensors" in outcome.err and outcome.err.count("\n") == 1
