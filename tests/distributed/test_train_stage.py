@@ -180,14 +180,17 @@ def test_a_rank_s_error_is_the_stage_s_error(tmp_path: Path) -> None:
         ({"training": {"processes": 9, "batch_size": 8}}, ConfigError, "training.processes: 9 is more than"),
         ({"training": {"learning_rat": 1}}, ConfigError, "did you mean 'learning_rate'"),
         ({"model": {"base": "nowhere"}}, FairleadError, "nowhere"),
+        ({"model": {"base": "elsewhere"}, "tokens_base": "scratch"}, Conflict, "elsewhere cannot read tokens made for"),
         ({"project": "Bad Name"}, ConfigError, "not a project name"),
     ],
 )
 def test_mistakes_stop_it_before_any_process(
     tmp_path: Path, changes: dict[str, Any], error: type[Exception], sentence: str
 ) -> None:
+    changes = dict(changes)
+    corpus = Corpus(tmp_path, base=changes.pop("tokens_base", None))
     with pytest.raises(error, match=sentence):
-        train(**arguments(Corpus(tmp_path), tmp_path / "model") | changes)
+        train(**arguments(corpus, tmp_path / "model") | changes)
 
 
 def test_tokens_of_other_data_and_unknown_labels_are_refused(tmp_path: Path) -> None:

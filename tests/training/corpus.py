@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,13 +22,13 @@ NUM_SPECIAL = 5  # [PAD] [UNK] [CLS] [SEP] [MASK]
 class Corpus:
     """The folders of a data version and of its tokens; each class has favourite words."""
 
-    def __init__(self, folder: Path, num_rows: int = 72, seed: int = 0) -> None:
+    def __init__(self, folder: Path, num_rows: int = 72, seed: int = 0, base: str | None = None) -> None:
         self.data, self.tokens = folder / "data", folder / "tokens"
         sizes = {"train": num_rows, "validation": 24}
         generator = np.random.default_rng(seed)
         splits = {name: write_split(self.tokens, name, rows, generator) for name, rows in sizes.items()}
         self._write_data(sizes)
-        self._write_tokens(splits)
+        self._write_tokens(splits, {"max_length": MAX_LENGTH} | ({"base": base} if base else {}))
 
     def _write_data(self, sizes: dict[str, int]) -> None:
         summaries = {
@@ -47,7 +48,7 @@ class Corpus:
             ),
         )
 
-    def _write_tokens(self, splits: dict[str, TokenSplit]) -> None:
+    def _write_tokens(self, splits: dict[str, TokenSplit], config: dict[str, Any]) -> None:
         (self.tokens / tokens.TOKENIZER).mkdir(exist_ok=True)
         (self.tokens / tokens.TOKENIZER / "tokenizer.json").write_text("{}")
         self.manifest = TokensManifest(
@@ -60,7 +61,7 @@ class Corpus:
             dtype="uint16",
             labels=LABELS,
             splits=splits,
-            config={"max_length": MAX_LENGTH},
+            config=config,
         )
         tokens.write_manifest(self.tokens, self.manifest)
 

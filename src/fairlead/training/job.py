@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fairlead.config import Config
+from fairlead.storage.sources import redact
 from fairlead.training.config import ModelConfig, TrainConfig
 
 
@@ -37,7 +38,7 @@ class Job(Config):
         return {
             "data": self.data,
             "tokenization": tokenization,
-            "model": self.model.to_dict(),
+            "model": self.model.to_dict() | {"base": redact(self.model.base)},
             "training": self.training.to_dict(),
         }
 

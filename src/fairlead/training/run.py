@@ -18,7 +18,7 @@ from fairlead.formats.tokens import UNKNOWN_LABEL, TokensManifest
 from fairlead.names import check_project
 from fairlead.registry import Registry, open_registry
 from fairlead.stage import stage
-from fairlead.storage.sources import fingerprint, localize
+from fairlead.storage.sources import fingerprint, localize, redact
 from fairlead.training import distributed
 from fairlead.training.config import ModelConfig, TrainConfig
 from fairlead.training.finished import copy_finished, hardware, read_finished
@@ -42,6 +42,7 @@ def train_stage(
     model_config = ModelConfig.parse(model, where="model")
     config = TrainConfig.parse(training, where="training")
     manifest = _check_data(Path(data), Path(tokens))
+    _check_tokenizer(manifest, model_config)
     processes = distributed.num_processes(config)
     job = _plan(project, Path(data), Path(tokens), manifest, model_config, config, processes)
     record = read_finished(Path(job.folder))
@@ -165,6 +166,15 @@ def _check_data(data: Path, tokens: Path) -> TokensManifest:
             row = int(np.flatnonzero((labels <= UNKNOWN_LABEL) | (labels >= len(manifest.labels)))[0])
             raise DataError(f"{tokens}: row {row} of {split!r} has a label that training does not; remove the row")
     return manifest
+
+
+def _check_tokenizer(manifest: TokensManifest, model: ModelConfig) -> None:
+    """Check that the ids mean to the base model what they meant to the tokenizer that gave them."""
+    base = manifest.config.get("base", redact(model.base))
+    if base != redact(model.base):
+        raise Conflict(
+            f"model.base: {redact(model.base)} cannot read tokens made for {base}; run tokenize again with this base"
+        )
 
 
 def _rows(record: TrainingRecord, metric: str) -> dict[str, Any]:
