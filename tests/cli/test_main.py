@@ -108,3 +108,16 @@ def test_a_full_disk_is_one_line():
         done = subprocess.run([*COMMAND, "config", "explain"], stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1
     assert done.stderr == "error: fairlead: No space left on device; free space or correct the path, then run again\n"
+
+
+def test_a_terminal_that_is_not_utf8_is_no_failure():
+    program = """
+        import sys, typer
+        from fairlead.cli import main
+        main.app.command("mark")(lambda: print("\\u2713 done"))
+        sys.exit(main.main(["mark"]))
+    """
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (0, "? done\n"), done.stderr

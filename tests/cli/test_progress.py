@@ -93,7 +93,18 @@ def test_every_line_fits_80_columns_and_says_its_state():
     lines = drawn(road, 80)
     assert len(lines) == 3 and max(len(line) for line in lines) <= 80
     assert lines[0].split()[:3] == ["✓", "ingest", "cached"] and lines[0].rstrip().endswith("…")
-    assert lines[1].split() == ["▸", "tokenize", "━" * 16, "51/200", "steps", "50.0/s", "0:03", "left", "loss", "1.25"]
+    assert lines[1].split() == [
+        "▸",
+        "tokenize",
+        "━" * 4 + "─" * 12,
+        "51/200",
+        "steps",
+        "50.0/s",
+        "0:03",
+        "left",
+        "loss",
+        "1.25",
+    ]
     assert lines[2].split() == ["·", "train"]
 
 

@@ -129,7 +129,7 @@ def _running(line: StageLine) -> "Text":
     text = Text()
     if line.total:
         full = min(BAR_WIDTH, BAR_WIDTH * line.done // line.total)
-        text.append("━" * full, style="cyan").append("━" * (BAR_WIDTH - full), style="bright_black").append(" ")
+        text.append("━" * full, style="cyan").append("─" * (BAR_WIDTH - full), style="bright_black").append(" ")
     return text.append("  ".join(_counted(line))).append(f"  {line.note}" if line.note else "", style="dim")
 
 

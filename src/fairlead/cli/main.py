@@ -5,6 +5,7 @@ is heavy (kfp, SQLAlchemy, torch, polars) is imported inside the command that ne
 `fairlead --help` and completion answer at once.
 """
 
+import io
 import os
 import signal
 import sys
@@ -62,6 +63,10 @@ def _options(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; the console script `fairlead`."""
     arguments, debug = _take_debug(list(sys.argv[1:] if arguments is None else arguments))
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that is not UTF-8 gets question marks, not a failure.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stop)
     try:
