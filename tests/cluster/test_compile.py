@@ -59,6 +59,12 @@ def test_images_are_set_by_kind_of_step(tmp_path: Path) -> None:
     }
 
 
+def test_the_digest_of_a_pinned_image_reaches_the_step(tmp_path: Path) -> None:
+    package, _ = compiled(tmp_path, CompileSettings(torch_image="b/torch@sha256:12ab"))
+    assert container(package, "train")["env"] == [{"name": "FAIRLEAD_IMAGE_DIGEST", "value": "sha256:12ab"}]
+    assert "env" not in container(package, "ingest")
+
+
 def test_resources_and_retries_reach_the_package(tmp_path: Path) -> None:
     settings = CompileSettings(gpus=4, gpu_type="amd.com/gpu", memory="64Gi", cpu="16", light_memory="3Gi", retries=2)
     package, _ = compiled(tmp_path, settings)

@@ -89,6 +89,12 @@ def test_a_forgotten_result_is_made_again() -> None:
     assert cached(run(job({"text": "abc"}))) == {"write": False, "measure": False}
 
 
+def test_one_stage_may_be_forgotten_alone() -> None:
+    run(job({"text": "abc"}))
+    forget(job({}).cache_root, stage="measure")
+    assert cached(run(job({"text": "abc"}))) == {"write": True, "measure": False}
+
+
 def test_a_deleted_output_folder_is_made_again() -> None:
     folder = run(job({"text": "abc"})).stages["write"].folder
     (folder / "text").unlink()

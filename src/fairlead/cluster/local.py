@@ -21,7 +21,7 @@ from typing import Any
 from fairlead import errors, places
 from fairlead.cluster.arguments import STAGES, check_stage, input_digests, pipeline_arguments
 from fairlead.cluster.processes import child, only_one
-from fairlead.errors import FairleadError
+from fairlead.errors import FairleadError, GateFailed
 from fairlead.formats.atomic import write_bytes, write_json
 from fairlead.formats.digests import of_json, short
 from fairlead.names import EVENTS_ENV
@@ -93,7 +93,12 @@ def run_local(
         )
         if not cache:
             forget(job.cache_root)
-        return run_pipeline(job, lock, on_event)
+        try:
+            return run_pipeline(job, lock, on_event)
+        except GateFailed:
+            # The report holds the champion of its day; the next run must meet the champion of that day.
+            forget(job.cache_root, stage="evaluate")
+            raise
 
 
 def cache_root(project: str) -> Path:
@@ -105,10 +110,11 @@ def cache_root(project: str) -> Path:
     return places.home() / "cache" / f"{project}-{short(surroundings)}"
 
 
-def forget(cache_root: Path) -> None:
-    """Forget every cached result listed in `cache_root`; the results themselves stay on disk."""
+def forget(cache_root: Path, stage: str = "") -> None:
+    """Forget the cached results listed in `cache_root`, or those of one stage; the results stay on disk."""
     for entry in cache_root.glob("*.json"):
-        entry.unlink(missing_ok=True)
+        if not stage or f"/{stage}/output" in entry.read_text("utf-8"):
+            entry.unlink(missing_ok=True)
 
 
 def run_pipeline(job: LocalPipeline, lock: int, on_event: OnEvent = lambda event: None) -> LocalRun:

@@ -6,6 +6,7 @@ from typing import Any
 from components.images import HOME, LIGHT_IMAGE, USER_ID
 from fairlead.cluster.config import CompileSettings
 from fairlead.names import REGISTRY_ENV, STORE_ENV
+from fairlead.provenance import IMAGE_DIGEST_ENV
 
 Keys = tuple[str, ...]
 
@@ -40,6 +41,10 @@ def _place(task: Any, settings: CompileSettings) -> None:
     cpu, memory = (settings.light_cpu, settings.light_memory) if light else (settings.cpu, settings.memory)
     if image:
         task.set_container_image(image)
+        _, pinned, digest = image.partition("@")
+        if pinned:
+            # A container cannot ask for its own digest; it belongs to every model version's provenance.
+            task.set_env_variable(IMAGE_DIGEST_ENV, digest)
     task.set_cpu_request(cpu).set_memory_request(memory).set_memory_limit(memory)
     gpus = {"train": settings.gpus, "evaluate": min(settings.gpus, 1)}.get(task.name, 0)
     if gpus:
