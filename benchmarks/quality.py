@@ -76,9 +76,9 @@ def main() -> None:
 def measure(workload: Workload, home: Path) -> dict[str, Any]:
     """Run one workload and its peer; returns both figures and the training time in seconds."""
     run = run_fairlead(workload, home / Path(workload.project_file).stem)
-    evaluation = json.loads((Path(run["outputs"]["evaluate"]) / "evaluation.json").read_text("utf-8"))
+    evaluation = json.loads((Path(run["stages"]["evaluate"]["output"]) / "evaluation.json").read_text("utf-8"))
     test = next(e for e in evaluation["evaluations"] if e["dataset"] == "test")
-    training = json.loads((Path(run["outputs"]["train"]) / "training.json").read_text("utf-8"))
+    training = json.loads((Path(run["stages"]["train"]["output"]) / "training.json").read_text("utf-8"))
     if workload.positive:
         ours = test["per_class"][workload.positive]["f1"]
     else:
@@ -88,7 +88,7 @@ def measure(workload: Workload, home: Path) -> dict[str, Any]:
         "rows": test["num_rows"],
         "metric": workload.metric,
         "fairlead": ours,
-        "linear_svm": linear_svm(Path(run["outputs"]["ingest"]), workload),
+        "linear_svm": linear_svm(Path(run["stages"]["ingest"]["output"]), workload),
         "seconds": training["seconds"],
     }
 
