@@ -1,11 +1,13 @@
 """The order of examples is a function of seed and step alone, and no row is lost or seen twice."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.training.batches import Plan, micro_batches, random_state
+from fairlead.training.batches import Plan, micro_batches, overhead_tokens, random_state
 
 
 def plan(**changes: object) -> Plan:
@@ -36,15 +38,38 @@ def test_max_steps_limits_the_run() -> None:
 @given(
     lengths=st.lists(st.integers(1, 60), min_size=1, max_size=80),
     budget=st.integers(16, 200),
+    overhead=st.integers(0, 300),
     seed=st.integers(0, 9),
 )
-def test_micro_batches_hold_every_row_within_the_budget(lengths: list[int], budget: int, seed: int) -> None:
+def test_micro_batches_hold_every_row_within_the_budget(
+    lengths: list[int], budget: int, overhead: int, seed: int
+) -> None:
     length_of = np.array(lengths)
     rows = np.random.default_rng(seed).permutation(len(lengths))
-    pieces = micro_batches(rows, length_of, budget)
+    pieces = micro_batches(rows, length_of, budget, overhead)
     assert sorted(np.concatenate(pieces)) == sorted(rows)
     for piece in pieces:
         assert len(piece) == 1 or len(piece) * length_of[piece].max() <= budget
+
+
+def cost(pieces: list[np.ndarray], lengths: np.ndarray, overhead: int) -> int:
+    return sum(len(piece) * int(lengths[piece].max()) + overhead for piece in pieces)
+
+
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=7), overhead=st.integers(0, 20))
+def test_no_other_cut_of_the_sorted_rows_is_cheaper(lengths: list[int], overhead: int) -> None:
+    length_of = np.array(lengths)
+    found = cost(micro_batches(np.arange(len(lengths)), length_of, 1000, overhead), length_of, overhead)
+    ordered = np.argsort(-length_of, kind="stable")
+    places = range(1, len(lengths))
+    every_cut = (cut for n in range(len(lengths)) for cut in itertools.combinations(places, n))
+    assert found == min(cost(np.split(ordered, cut), length_of, overhead) for cut in every_cut)
+
+
+def test_a_larger_model_is_cut_finer() -> None:
+    rows, lengths = np.arange(64), np.random.default_rng(0).lognormal(3, 0.7, 64).astype(int) + 2
+    small, large = (len(micro_batches(rows, lengths, 4096, overhead_tokens(n))) for n in (10**5, 10**7))
+    assert small < large
 
 
 @pytest.mark.parametrize("other", [(1, 2, 3), (0, 3, 3), (0, 2, 4)])

@@ -21,7 +21,7 @@ from fairlead.errors import TrainingError
 from fairlead.events import Progress
 from fairlead.formats.tokens import TokenArrays
 from fairlead.training import checkpoint
-from fairlead.training.batches import Plan, Rows, collate, micro_batches, random_state
+from fairlead.training.batches import Plan, Rows, collate, micro_batches, overhead_tokens, random_state
 from fairlead.training.checkpoint import Best, State
 from fairlead.training.config import TrainConfig
 from fairlead.training.distributed import Group
@@ -63,10 +63,12 @@ class Loop:
         self.plan = Plan(splits.train.num_rows, config.batch_size, config.epochs, config.max_steps, config.seed)
         self.model = model.to(group.device).train()
         self._lengths = splits.train.lengths
+        self._overhead = overhead_tokens(_num_working_parameters(model))
         self._pieces = micro_batches(
             _all_rows(splits.validation),
             splits.validation.lengths,
             config.micro_batch_tokens * VALIDATION_BUDGET_FACTOR,
+            self._overhead,
         )
         _freeze_unreached(self.model, self._micro_loss(self.model, _all_rows(splits.train)[:1]))
         self.optimizer = build_optimizer(self.model, config)
@@ -123,7 +125,7 @@ class Loop:
 
     def _backward(self, step: int, rows: Rows) -> float:
         """Add this process's share of the gradient; the sum of its losses."""
-        pieces = micro_batches(rows, self._lengths, self.config.micro_batch_tokens)
+        pieces = micro_batches(rows, self._lengths, self.config.micro_batch_tokens, self._overhead)
         rank, world_size = self.group.rank, self.group.world_size
         num_rounds, total = -(-len(pieces) // world_size), 0.0
         for turn in range(num_rounds):
@@ -224,6 +226,12 @@ def _freeze_unreached(model: nn.Module, loss: torch.Tensor) -> None:
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.grad is not None)
     model.zero_grad(set_to_none=True)
+
+
+def _num_working_parameters(model: nn.Module) -> int:
+    """Weights that every token is multiplied with: all but the embeddings."""
+    embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    return sum(p.numel() for p in model.parameters() if id(p) not in embeddings)
 
 
 def _all_rows(arrays: TokenArrays) -> Rows:
