@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from fairlead import __version__
+from fairlead import __version__, openmp
 from fairlead.cli import data, models, runs, settings, store
 from fairlead.cli.compile import compile_
 from fairlead.cli.failures import report
@@ -67,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A terminal that is not UTF-8 gets question marks, not a failure.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    # For the stages and servers that are started from here, and for torch when it is imported here.
+    os.environ.update(openmp.environment())
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stop)
     try:

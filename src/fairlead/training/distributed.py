@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 
 import fairlead
-from fairlead import errors
+from fairlead import errors, openmp
 from fairlead.errors import ConfigError, FairleadError, TrainingError
 from fairlead.training.config import TrainConfig
 
@@ -211,6 +211,7 @@ def _environment(threads: int) -> Iterator[None]:
     source = str(Path(fairlead.__file__).parent.parent)
     path = os.pathsep.join(dict.fromkeys([source, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]))
     values = {
+        **openmp.environment(),
         "OMP_NUM_THREADS": str(threads),
         # cuBLAS repeats itself only with a workspace of fixed size.
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
