@@ -16,7 +16,7 @@ help: ## Say what each target does
 install: $(BIN)/.installed ## Make .venv with everything that runs on a laptop
 
 run: $(BIN)/.installed ## Run the whole road on sample data and end with a prediction from the served model
-	@$(BIN)/fairlead run --sample --predict "Applies a 2D convolution over an input signal composed of several input planes."
+	@$(BIN)/fairlead run --sample --predict "Find the shortest path between two nodes of a weighted graph."
 
 test: $(BIN)/.installed-dev ## Run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) $(TESTS)
