@@ -105,9 +105,11 @@ def test_the_same_call_again_gives_the_same_model_at_once(
     reference: Reference, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("FAIRLEAD_HOME", str(reference.home))
+    leftover = places.checkpoints(reference.run.run_id) / "step-00000002"
+    leftover.mkdir()  # as if killed while it cleaned up
     train(**arguments(Corpus(tmp_path), tmp_path / "again", threads=2))
     assert read_training(tmp_path / "again") == read_training(reference.output)
-    assert only_run().attempts == 1
+    assert only_run().attempts == 1 and not leftover.exists()
 
 
 def test_two_processes_give_the_same_loss_curve(reference: Reference, tmp_path: Path) -> None:

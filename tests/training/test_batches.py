@@ -35,6 +35,13 @@ def test_max_steps_limits_the_run() -> None:
     assert plan(max_steps=500).num_steps == 21
 
 
+@pytest.mark.parametrize("steps", [1, 7, 10, 21])
+def test_tokens_are_those_of_the_steps(steps: int) -> None:
+    lengths = np.arange(50)
+    expected = sum(int(lengths[plan().rows(step)].sum()) for step in range(1, steps + 1))
+    assert plan().num_tokens(lengths, steps) == expected
+
+
 @given(
     lengths=st.lists(st.integers(1, 60), min_size=1, max_size=80),
     budget=st.integers(16, 200),

@@ -50,6 +50,12 @@ class Plan:
         start = position * self.batch_size
         return _permutation(self.seed, epoch, self.num_rows)[start : start + self.batch_size]
 
+    def num_tokens(self, lengths: npt.NDArray[np.int64], steps: int) -> int:
+        """Tokens, padding not counted, that the first `steps` steps train on."""
+        epochs, rest = divmod(steps, self.steps_per_epoch)
+        last = sum(int(lengths[self.rows(epochs * self.steps_per_epoch + step)].sum()) for step in range(1, rest + 1))
+        return epochs * int(lengths.sum()) + last
+
 
 @functools.lru_cache(maxsize=2)
 def _permutation(seed: int, epoch: int, num_rows: int) -> Rows:

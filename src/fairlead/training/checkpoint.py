@@ -57,8 +57,6 @@ class State(Config):
     """Whether patience ran out at this step."""
     seconds: float = 0.0
     """Wall time of training up to this step, restarts not counted."""
-    num_tokens: int = 0
-    """Tokens trained on, padding not counted."""
     files: dict[str, str] = Field(default_factory=dict)
     """SHA-256 by file name."""
 

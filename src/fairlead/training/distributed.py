@@ -57,12 +57,10 @@ def joined() -> Iterator[Group]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield Group(dist.get_rank(), dist.get_world_size(), device)
-    finally:
-        # After a failure the peers may be gone, and taking leave of them would hang.
-        if sys.exc_info()[0] is None:
-            dist.destroy_process_group()
+    yield Group(dist.get_rank(), dist.get_world_size(), device)
+    if device.type == "cuda":
+        # NCCL wants its leave taken; for gloo see worker._leave.
+        dist.destroy_process_group()
 
 
 def device_here() -> torch.device:
@@ -180,11 +178,7 @@ def _message(failed: Any) -> tuple[str, str]:
 
 
 def _free_port() -> int:
-    """A port for the rendezvous.
-
-    Not port 0: torch keeps one store a port and process, so that a second launch from this process
-    would find the addresses of the first one's ranks in it and wait for them.
-    """
+    """A port for the rendezvous: two launches from one process then never share a store."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

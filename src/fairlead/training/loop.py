@@ -115,7 +115,7 @@ class Loop:
         self.optimizer.step()
         num_tokens = int(self._lengths[rows].sum())
         seconds = time.monotonic() - started
-        self._advance(step=step, validated=not self._is_due(step), num_tokens=self.state.num_tokens + num_tokens)
+        self._advance(step=step, validated=not self._is_due(step))
         rates = {"loss": loss, "learning_rate": rate, "gradient_norm": norm, "tokens_per_second": num_tokens / seconds}
         if self.log:
             self.log.add(step, rates)

@@ -72,6 +72,10 @@ def load_classifier(folder: Path) -> nn.Module:
 
 
 def _from_scratch(model: ModelConfig, tokens: TokensManifest) -> nn.Module:
+    """ModernBERT: on banking77 at depth 3, one epoch (50 CPU seconds) gives 83 % validation accuracy.
+
+    A BERT of the same depth and width ([CLS], pooler, learned positions) gave 36 % in the same time.
+    """
     width = WIDTH_PER_DEPTH * model.depth
     config = ModernBertConfig(
         vocab_size=-(-tokens.vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE,

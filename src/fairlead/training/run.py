@@ -19,7 +19,8 @@ from fairlead.names import check_project
 from fairlead.registry import Registry, open_registry
 from fairlead.stage import stage
 from fairlead.storage.sources import fingerprint, localize, redact
-from fairlead.training import distributed
+from fairlead.training import checkpoint, distributed
+from fairlead.training.batches import Plan
 from fairlead.training.config import ModelConfig, TrainConfig
 from fairlead.training.finished import copy_finished, hardware, read_finished
 from fairlead.training.job import Job
@@ -51,7 +52,8 @@ def train_stage(
     with open_registry() as registry:
         record = _note(registry, record, manifest) if record else _train(registry, job, manifest, processes)
     copy_finished(Path(job.folder), Path(output))
-    result("train", _rows(record, config.metric))
+    checkpoint.remove_all(Path(job.folder))
+    result("train", _rows(record, Path(tokens), manifest))
 
 
 def run_id(project: str, tokens_digest: str, parent: str | None, model: ModelConfig, config: TrainConfig) -> str:
@@ -177,13 +179,17 @@ def _check_tokenizer(manifest: TokensManifest, model: ModelConfig) -> None:
         )
 
 
-def _rows(record: TrainingRecord, metric: str) -> dict[str, Any]:
+def _rows(record: TrainingRecord, tokens: Path, manifest: TokensManifest) -> dict[str, Any]:
+    config = TrainConfig.parse(record.config["training"], where="training")
+    lengths = token_format.open_split(tokens, manifest, dataset.TRAIN).lengths
+    plan = Plan(len(lengths), config.batch_size, config.epochs, config.max_steps, config.seed)
     return {
         "run": record.run_id,
         "steps": record.steps,
-        "best_step": record.best_step,
-        f"validation_{metric}": round(record.validation[metric], 4),
+        "best step": record.best_step,
+        f"validation {config.metric}": round(record.validation[config.metric], 4),
         "seconds": round(record.seconds, 1),
+        "tokens/s": round(plan.num_tokens(lengths, record.steps) / max(record.seconds, 1e-9)),
         "processes": record.environment.world_size,
         "threads": record.environment.num_threads,
         "weights": short(record.weights_digest),

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 import torch
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
@@ -35,16 +36,17 @@ PARENT_POLL_SECONDS = 0.5
 _stop = threading.Event()
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str]) -> NoReturn:
     """Train as one rank; a failure goes to torch's error file, where the stage reads it."""
     handler = get_error_handler()
     handler.initialize()
     signal.signal(signal.SIGTERM, _request_stop)
     signal.signal(signal.SIGINT, _request_stop)
     _die_with_parent()
+    code = 1
     try:
-        work(read_job(Path(arguments[0])))
-        return 0
+        kept = work(read_job(Path(arguments[0])))  # noqa: F841 (see _leave)
+        code = 0
     except FairleadError as error:
         handler.record_exception(error)
     except OSError as error:
@@ -53,10 +55,10 @@ def main(arguments: list[str]) -> int:
     except Exception as error:
         traceback.print_exc()
         handler.record_exception(error)
-    return 1
+    _leave(code)
 
 
-def work(job: Job) -> None:
+def work(job: Job) -> Loop:
     """One rank's part of the run: parse, build, train, keep."""
     torch.set_num_threads(job.threads)
     torch.use_deterministic_algorithms(True)
@@ -76,6 +78,19 @@ def work(job: Job) -> None:
             loop.load_best()
             write_finished(job, manifest, model, loop.state, group)
             checkpoint.remove_all(Path(job.folder))
+    return loop
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process at once, without taking anything apart.
+
+    Taking the gloo group apart joins its threads while holding the interpreter's lock, which they
+    need to let go of their last tensors: one run in a dozen hung at its end. After a failure the peers
+    may be gone as well. Everything on disk and in the registry is closed by now.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 @contextlib.contextmanager
@@ -131,9 +146,4 @@ def _die_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    code = main(sys.argv[1:])
-    if code:
-        # A rank whose peers are gone would wait for them while Python shuts down.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    main(sys.argv[1:])
