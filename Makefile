@@ -50,10 +50,10 @@ $(BIN)/python:
 
 # Without --no-compile pip spends a quarter of its time on byte code for files that are never imported.
 $(BIN)/.installed: $(BIN)/python pyproject.toml constraints.txt
-	$(PIP) install --quiet --no-compile --constraint constraints.txt torch==2.13.0
-	$(PIP) install --quiet --no-compile --constraint constraints.txt --editable '.[all]'
+	$(PIP) install --no-compile --constraint constraints.txt torch==2.13.0
+	$(PIP) install --no-compile --constraint constraints.txt --editable '.[all]'
 	@touch $@
 
 $(BIN)/.installed-dev: $(BIN)/.installed
-	$(PIP) install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(PIP) install --no-compile --constraint constraints.txt --editable '.[dev]'
 	@touch $@
