@@ -112,6 +112,16 @@ def test_the_same_call_again_gives_the_same_model_at_once(
     assert only_run().attempts == 1 and not leftover.exists()
 
 
+def test_told_to_start_afresh_it_trains_again_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(**arguments(Corpus(tmp_path), tmp_path / "model", max_steps=3))
+    monkeypatch.setenv("FAIRLEAD_FRESH", "1")
+    train(**arguments(Corpus(tmp_path), tmp_path / "again", max_steps=3))
+    assert only_run().attempts == 2
+    assert read_training(tmp_path / "again").weights_digest == read_training(tmp_path / "model").weights_digest
+
+
 def test_two_processes_give_the_same_loss_curve(reference: Reference, tmp_path: Path) -> None:
     train(**arguments(Corpus(tmp_path), tmp_path / "model", processes=2))
     run = only_run()

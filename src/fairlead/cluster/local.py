@@ -24,7 +24,7 @@ from fairlead.cluster.processes import child, only_one
 from fairlead.errors import FairleadError, GateFailed
 from fairlead.formats.atomic import write_bytes, write_json
 from fairlead.formats.digests import of_json, short
-from fairlead.names import EVENTS_ENV
+from fairlead.names import EVENTS_ENV, FRESH_ENV
 from fairlead.project import ProjectConfig
 from fairlead.provenance import code, packages_digest
 
@@ -71,6 +71,8 @@ class LocalPipeline:
     until: str | None
     pipeline_root: Path
     cache_root: Path
+    fresh: bool = False
+    """Whether training, too, starts from its first step, and not from what an earlier run left."""
 
 
 def run_local(
@@ -79,8 +81,9 @@ def run_local(
     """Run the training pipeline up to `until`, and give each stage's output.
 
     With `cache`, stages whose code, settings and inputs are unchanged are not run again; without,
-    everything this project has cached is forgotten first. Raises the error that a stage ended with,
-    and Conflict when a run of this project is going on in the same home.
+    everything this project has cached is forgotten first and training starts from its first step.
+    Raises the error that a stage ended with, and Conflict when a run of this project is going on in
+    the same home.
     """
     until = check_stage(until) if until else STAGES[-1]
     with only_one(places.home() / "locks" / f"{config.project}.lock", f"run of {config.project}") as lock:
@@ -90,6 +93,7 @@ def run_local(
             until=until,
             pipeline_root=places.home() / "pipeline",
             cache_root=cache_root(config.project),
+            fresh=not cache,
         )
         if not cache:
             forget(job.cache_root)
@@ -125,7 +129,7 @@ def run_pipeline(job: LocalPipeline, lock: int, on_event: OnEvent = lambda event
     write_json(request, {**job.__dict__, "pipeline_root": str(job.pipeline_root), "cache_root": str(job.cache_root)})
     run = _Following(LocalRun(log), on_event)
     with child(
-        [sys.executable, "-m", "fairlead.cluster.pipelines", str(request)], log, _environment(events), lock
+        [sys.executable, "-m", "fairlead.cluster.pipelines", str(request)], log, _environment(events, job.fresh), lock
     ) as p:
         run.follow(events, p)
         if p.returncode != 0:
@@ -139,7 +143,7 @@ def _new_log() -> Path:
     return folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{time.monotonic_ns() % 10**6:06d}.log"
 
 
-def _environment(events: Path) -> dict[str, str]:
+def _environment(events: Path, fresh: bool) -> dict[str, str]:
     """The child's environment.
 
     kfp.local writes the interpreter's path into a shell command, unquoted, and over every `python3`
@@ -147,7 +151,8 @@ def _environment(events: Path) -> dict[str, str]:
     keeps folders of the user called `components` or `pipelines` from being imported.
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    return {**os.environ, EVENTS_ENV: str(events), "PATH": path, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+    told = {EVENTS_ENV: str(events), FRESH_ENV: "1"} if fresh else {EVENTS_ENV: str(events)}
+    return {**os.environ, **told, "PATH": path, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
 
 
 class _Following:

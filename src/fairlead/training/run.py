@@ -1,5 +1,7 @@
 """The train stage: check what fits, name the run, train it in its processes, leave the model."""
 
+import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from fairlead.formats.atomic import write_json
 from fairlead.formats.digests import of_json, short
 from fairlead.formats.model import Environment, TrainingRecord
 from fairlead.formats.tokens import UNKNOWN_LABEL, TokensManifest
-from fairlead.names import check_project
+from fairlead.names import FRESH_ENV, check_project
 from fairlead.registry import Registry, open_registry
 from fairlead.stage import stage
 from fairlead.storage.sources import fingerprint, localize, redact
@@ -46,6 +48,8 @@ def train_stage(
     _check_tokenizer(manifest, model_config)
     processes = distributed.num_processes(config)
     job = _plan(project, Path(data), Path(tokens), manifest, model_config, config, processes)
+    if os.environ.get(FRESH_ENV):
+        shutil.rmtree(job.folder, ignore_errors=True)
     record = read_finished(Path(job.folder))
     if record:
         print(f"train: {job.run_id} is finished; its model is used (remove {job.folder} to train anew)", flush=True)
