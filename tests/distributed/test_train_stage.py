@@ -186,6 +186,14 @@ def test_a_rank_s_error_is_the_stage_s_error(tmp_path: Path) -> None:
     assert only_run().status == "failed" and "at step" in str(only_run().reason)
 
 
+def test_a_failure_of_the_disk_ends_the_run_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    with pytest.raises(FileNotFoundError):
+        train(**arguments(Corpus(tmp_path), tmp_path / "model"))
+    assert only_run().status == "failed"
+    assert str(only_run().reason).startswith("train: No such file or directory")
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "sentence"),
     [

@@ -19,7 +19,7 @@ from fairlead.formats.model import Environment, TrainingRecord
 from fairlead.formats.tokens import UNKNOWN_LABEL, TokensManifest
 from fairlead.names import FRESH_ENV, check_project
 from fairlead.registry import Registry, open_registry
-from fairlead.stage import stage
+from fairlead.stage import disk_sentence, stage
 from fairlead.storage.sources import fingerprint, localize, redact
 from fairlead.training import checkpoint, distributed
 from fairlead.training.batches import Plan
@@ -110,11 +110,21 @@ def _train(registry: Registry, job: Job, manifest: TokensManifest, processes: in
     _start(registry, job.run_id, job.project, manifest, job.sections(manifest.config), environment)
     try:
         record = _launch(job, processes)
-    except FairleadError as error:
-        registry.finish_run(job.run_id, "failed", reason=str(error))
+    # Whatever stopped it: a run left `running` would be waited for for ever.
+    except Exception as error:
+        registry.finish_run(job.run_id, "failed", reason=_reason(error))
         raise
     _finish(registry, record)
     return record
+
+
+def _reason(error: Exception) -> str:
+    """The sentence that the stage will end with."""
+    if isinstance(error, FairleadError):
+        return str(error)
+    if isinstance(error, OSError):
+        return disk_sentence("train", error)
+    return f"train: {type(error).__name__}: {error}"
 
 
 def _note(registry: Registry, record: TrainingRecord, manifest: TokensManifest) -> TrainingRecord:
