@@ -25,7 +25,12 @@ def failing(error: Exception):  # type: ignore[no-untyped-def]
         (DataError("tickets.csv: it is empty; give rows"), EXIT_DO_NOT_RETRY, "tickets.csv: it is empty"),
         (StorageError("s3://x: no answer; try again"), EXIT_RETRY, "s3://x: no answer"),
         (OSError(errno.ENOSPC, "No space left on device", "/x"), EXIT_RETRY, "No space left on device (/x)"),
-        (ValueError("odd"), EXIT_RETRY, "ingest: ValueError: odd"),
+        (ValueError("odd"), EXIT_RETRY, "ingest: ValueError: odd; this is a defect: see"),
+        (
+            ValueError("a tensor:\n  [1, 2]\n"),
+            EXIT_RETRY,
+            "ingest: ValueError: a tensor: [1, 2]; this is a defect: see",
+        ),
     ],
 )
 def test_the_last_line_is_the_sentence(

@@ -40,7 +40,7 @@ def stage(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 kind = StorageError.__name__
             except Exception as error:
                 traceback.print_exc()
-                message, code, retryable = f"{name}: {type(error).__name__}: {error}", 1, True
+                message, code, retryable = defect_sentence(name, error), 1, True
                 kind = FairleadError.__name__
             emit("failed", name, message=message, kind=kind, exit_code=code, retryable=retryable)
             sys.stderr.flush()
@@ -51,6 +51,12 @@ def stage(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return run
 
     return decorate
+
+
+def defect_sentence(where: str, error: Exception) -> str:
+    """The sentence for an exception that nobody foresaw, on one line however many its message has."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"{where}: {reason}; this is a defect: see the traceback above it in the log"
 
 
 def disk_sentence(where: str, error: OSError) -> str:
