@@ -43,10 +43,17 @@ def test_explain_of_a_section_gives_all_of_it(fairlead):
     assert [row["name"] for row in rows] == ["model", "model.base", "model.depth", "model.dropout"]
 
 
-@pytest.mark.parametrize("name", ["training.learning_rat", "learning_rate", "trainning.learning_rate"])
+@pytest.mark.parametrize(
+    "name",
+    ["training.learning_rat", "learning_rate", "trainning.learning_rate", "training.lr", "lr", "data.learning_rate"],
+)
 def test_explain_of_an_unknown_setting_gives_the_nearest(fairlead, name):
     outcome = fairlead("config", "explain", name)
     assert outcome.code == 2 and "did you mean 'training.learning_rate'" in outcome.err
+
+
+def test_explain_of_an_unknown_setting_never_gives_its_section(fairlead):
+    assert "did you mean" not in fairlead("config", "explain", "training.xyz").err
 
 
 def test_show_lays_options_over_the_file_and_set_over_both(fairlead, tickets):

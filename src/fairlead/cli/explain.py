@@ -62,13 +62,30 @@ def select(path: str | None) -> list[Setting]:
         return known
     found = [s for s in known if s.name == path or s.name.startswith(f"{path}.")]
     if not found:
-        names = [s.name for s in known]
-        leaves = {name.rpartition(".")[2]: name for name in names}
-        near = difflib.get_close_matches(path, names, n=1, cutoff=0.5)
-        near = near or [leaves[leaf] for leaf in difflib.get_close_matches(path, leaves, n=1, cutoff=0.6)]
-        hint = f"did you mean {near[0]!r}?" if near else "see fairlead config explain"
+        near = _nearest(path, [s.name for s in known])
+        hint = f"did you mean {near!r}?" if near else "see fairlead config explain"
         raise ConfigError(f"config explain: there is no setting {path!r}; {hint}")
     return found
+
+
+def _nearest(path: str, names: list[str]) -> str | None:
+    """The setting that `path` may have meant: one of the section that it names, else one of all."""
+    section, _, leaf = path.rpartition(".")
+    leaves = {name.rpartition(".")[2]: name for name in names}
+    if leaf in leaves:
+        return leaves[leaf]
+    if section in names:
+        siblings = {name.rpartition(".")[2]: name for name in names if name.startswith(f"{section}.")}
+        return _nearest_leaf(leaf, siblings, 0.5) or _nearest_leaf(leaf, leaves, 0.6)
+    near = difflib.get_close_matches(path, names, n=1, cutoff=0.5)
+    return near[0] if near else _nearest_leaf(path, leaves, 0.6)
+
+
+def _nearest_leaf(leaf: str, names: dict[str, str], cutoff: float) -> str | None:
+    """The name whose last part is short for `leaf` (`lr`: learning_rate) or spelt much like it."""
+    short = [part for part in names if "".join(word[0] for word in part.split("_")) == leaf]
+    near = short or difflib.get_close_matches(leaf, names, n=1, cutoff=cutoff)
+    return names[near[0]] if near else None
 
 
 def to_markdown() -> str:
