@@ -9,6 +9,7 @@ which is what a pod wants. Emitting never fails the stage.
     {"event": "failed",   "stage": "ingest", "message": "...", "kind": "DataError", "exit_code": 2, "retryable": false}
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -31,15 +32,28 @@ def emit(event: str, stage: str, **fields: Any) -> None:
     if not path:
         return
     line = json.dumps({"event": event, "stage": stage, **fields}, default=str) + "\n"
-    try:
+    with contextlib.suppress(OSError):
         # One write of one line with O_APPEND is atomic among the processes of a stage.
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            os.write(fd, line.encode())
+            os.write(fd, _after_a_cut_line(fd) + line.encode())
         finally:
             os.close(fd)
-    except OSError:
-        return
+
+
+def _after_a_cut_line(fd: int) -> bytes:
+    """A newline when the file ends within a line, as a full disk leaves it: the next event must not be lost too."""
+    size = os.fstat(fd).st_size
+    return b"\n" if size and os.pread(fd, 1, size - 1) != b"\n" else b""
+
+
+def parse(line: bytes) -> dict[str, Any] | None:
+    """The event of one line of an events file, or None when a full disk has left only a part of it."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "event" in event else None
 
 
 def result(stage: str, rows: dict[str, Any]) -> None:

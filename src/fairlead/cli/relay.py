@@ -1,6 +1,5 @@
 """Hear the events of work that this process does itself, as those of a stage are heard: from a file."""
 
-import json
 import os
 import tempfile
 import threading
@@ -9,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fairlead.events import parse
 from fairlead.names import EVENTS_ENV
 
 SECONDS_BETWEEN_LOOKS = 0.1
@@ -41,5 +41,5 @@ def _read(path: Path, over: threading.Event, on_event: Callable[[dict[str, Any]]
         while not last:
             last = over.wait(SECONDS_BETWEEN_LOOKS)
             *lines, rest = (rest + file.read()).split(b"\n")
-            for line in lines:
-                on_event(json.loads(line))
+            for event in filter(None, map(parse, lines)):
+                on_event(event)

@@ -22,6 +22,7 @@ from fairlead import errors, places
 from fairlead.cluster.arguments import STAGES, check_stage, input_digests, pipeline_arguments
 from fairlead.cluster.processes import child, only_one
 from fairlead.errors import FairleadError, GateFailed
+from fairlead.events import parse
 from fairlead.formats.atomic import write_bytes, write_json
 from fairlead.formats.digests import of_json, short
 from fairlead.names import EVENTS_ENV, FRESH_ENV
@@ -173,8 +174,8 @@ class _Following:
                 ended = process.poll() is not None
                 rest += file.read()
                 *lines, rest = rest.split(b"\n")
-                for line in lines:
-                    self._take(json.loads(line))
+                for event in filter(None, map(parse, lines)):
+                    self._take(event)
                 if ended:
                     return
                 time.sleep(SECONDS_BETWEEN_LOOKS)
