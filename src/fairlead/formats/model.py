@@ -170,8 +170,8 @@ def manifest_digest(
 
 
 def list_files(folder: Path) -> dict[str, FileEntry]:
-    """Digest and size of every file under `folder` but the manifest, by relative path."""
-    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MODEL_MANIFEST)
+    """Digest and size of every file under `folder` but its own manifest, by relative path."""
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MODEL_MANIFEST)
     return {p.relative_to(folder).as_posix(): FileEntry(sha256=of_file(p), size=p.stat().st_size) for p in paths}
 
 
@@ -218,6 +218,10 @@ def _read_json(path: Path, what: str) -> dict[str, Any]:
         value = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise NotFound(f"{path.parent}: it holds no {what} (no {path.name}); check the path") from error
+    except NotADirectoryError as error:
+        raise NotFound(f"{path.parent}: it is a file, not the folder of a {what}; name the folder") from error
+    except OSError as error:
+        raise IntegrityError(f"{path}: it cannot be read ({error.strerror or error}); check its permissions") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise IntegrityError(f"{path}: it is not JSON ({error}); write it again") from error
     if not isinstance(value, dict):
