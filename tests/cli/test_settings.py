@@ -66,6 +66,14 @@ def test_show_lays_options_over_the_file_and_set_over_both(fairlead, tickets):
     assert fairlead("config", "show", "--config", file, "--json").json["training"]["epochs"] == 7
 
 
+def test_show_prints_no_credentials(fairlead):
+    address = "https://bob:hunter2@host/t.csv?sig=topsecret"
+    arguments = ("--data", address, "--project", "p", "--set", f"data.extra.legal={address}")
+    for outcome in (fairlead("config", "show", *arguments), fairlead("config", "show", *arguments, "--json")):
+        assert outcome.out.count("https://***@host/t.csv?sig=***") == 2
+        assert "hunter2" not in outcome.out and "topsecret" not in outcome.out
+
+
 def test_paths_in_a_project_file_are_read_from_where_it_stands(fairlead, tickets, monkeypatch):
     (tickets.parent / "fairlead.yaml").write_text("project: one\ndata: {source: tickets.csv}\n")
     other = tickets.parent / "other"

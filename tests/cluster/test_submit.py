@@ -153,3 +153,20 @@ def test_paths_of_this_machine_are_refused(settings: dict[str, Any]) -> None:
     config = ProjectConfig.parse({"project": "topics", **settings})
     with pytest.raises(ConfigError, match=r"is a path on this machine, .* s3://, https:// or hf://"):
         submit(config, host="http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("file:///data/t.csv", "is a path on this machine"),
+        ("ftp://bob:hunter2@host/t.csv", "ftp:// is not supported; put it on s3://"),
+        ("https://bob:hunter2@host/t.csv", "has a user, password or query"),
+        ("https://host/t.csv?sig=topsecret", "has a user, password or query"),
+    ],
+)
+def test_addresses_that_no_cluster_may_be_told_are_refused_without_their_secrets(address: str, words: str) -> None:
+    config = ProjectConfig.parse({"project": "topics", "data": {"source": "hf://datasets/a/b@main", "test": address}})
+    with pytest.raises(ConfigError) as caught:
+        submit(config, host="http://127.0.0.1:1")
+    assert str(caught.value).startswith("data.test: ") and words in str(caught.value)
+    assert "hunter2" not in str(caught.value) and "topsecret" not in str(caught.value)

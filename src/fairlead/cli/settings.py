@@ -1,7 +1,7 @@
 """`fairlead config`: what the settings are and what they come to."""
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,7 +27,7 @@ def show(
     import yaml
 
     values = options.project_values(config, data, text, label, project, test, overrides)
-    resolved = options.resolve(values).to_dict()
+    resolved = _redacted(options.resolve(values).to_dict())
     if as_json:
         print_json(resolved)
     else:
@@ -52,6 +52,17 @@ def explain(
         return
     for item in found:
         _show_setting(item.name, _facts(item.kind, item.range, item.default), item.text)
+
+
+def _redacted(value: Any) -> Any:
+    """The settings with every address as it may be printed."""
+    from fairlead.storage.redaction import redact
+
+    if isinstance(value, dict):
+        return {name: _redacted(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_redacted(item) for item in value]
+    return redact(value) if isinstance(value, str) else value
 
 
 def _facts(kind: str, bounds: str, default: str) -> str:

@@ -9,11 +9,13 @@ from fairlead.data.config import DataConfig
 from fairlead.errors import ConfigError
 from fairlead.formats.digests import of_json
 from fairlead.project import ProjectConfig
+from fairlead.storage.redaction import redact
 
 STAGES = ("ingest", "tokenize", "train", "evaluate", "gate", "register")
 # Settings that only the gate reads: a changed floor must not evaluate again.
 GATE_FIELDS = frozenset({"gate", "champion_metric", "champion_max_drop"})
 SCRATCH = "scratch"
+SCHEMES = ("s3", "https", "http", "hf")
 
 
 def check_stage(name: str) -> str:
@@ -67,13 +69,28 @@ def input_digests(config: ProjectConfig) -> tuple[str, str]:
 
 
 def refuse_local(config: ProjectConfig) -> None:
-    """Raise ConfigError when something that a cluster would read is a path on this machine."""
+    """Raise ConfigError for an address that a cluster cannot read, or that must not be written into a run there."""
     named: Mapping[str, str] = {f"data.{setting}": address for setting, address in addresses(config.data).items()}
     if config.model.base != SCRATCH:
         named = {**named, "model.base": config.model.base}
     for setting, address in named.items():
-        if not address.startswith(("s3://", "https://", "http://", "hf://")):
-            raise ConfigError(
-                f"{setting}: {address!r} is a path on this machine, which a cluster cannot read; "
-                "put it on s3://, https:// or hf:// and name that address"
-            )
+        if reason := _unfit(address):
+            raise ConfigError(f"{setting}: {redact(address)!r} {reason}")
+
+
+def _unfit(address: str) -> str:
+    """What keeps an address out of a cluster's run, and what to do; empty when nothing does."""
+    scheme, separator, _ = address.partition("://")
+    if not separator or scheme == "file":
+        return (
+            "is a path on this machine, which a cluster cannot read; "
+            "put it on s3://, https:// or hf:// and name that address"
+        )
+    if scheme not in SCHEMES:
+        return f"cannot be read: {scheme}:// is not supported; put it on s3://, https:// or hf:// and name that address"
+    if redact(address) != address:
+        return (
+            "has a user, password or query, which everyone who sees the run on the cluster would see; "
+            "put it on s3:// or hf://, whose credentials the cluster keeps in a secret, or on an address without them"
+        )
+    return ""
