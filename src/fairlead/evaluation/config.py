@@ -1,8 +1,11 @@
 """Settings of evaluation and its gate."""
 
-from pydantic import Field
+import difflib
+
+from pydantic import Field, field_validator
 
 from fairlead.config import Config
+from fairlead.formats.evaluation import METRICS
 
 
 class EvaluationConfig(Config):
@@ -20,3 +23,24 @@ class EvaluationConfig(Config):
     """Bins of equal width of the calibration error. Default 15."""
     num_mistakes: int = Field(20, ge=0, le=1000)
     """Worst confident mistakes shown in the report. Default 20."""
+
+    @field_validator("gate")
+    @classmethod
+    def _known_gate(cls, value: dict[str, float]) -> dict[str, float]:
+        for metric in value:
+            _check_metric(metric)
+        return value
+
+    @field_validator("champion_metric")
+    @classmethod
+    def _known_metric(cls, value: str) -> str:
+        return _check_metric(value)
+
+
+def _check_metric(name: str) -> str:
+    """Return `name`; a misspelt one is refused here, before an hour of training and not after it."""
+    if name not in METRICS:
+        near = difflib.get_close_matches(name, METRICS, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}" if near else f"there are {', '.join(METRICS)}"
+        raise ValueError(f"there is no metric {name!r}, {hint}")
+    return name

@@ -18,16 +18,10 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from fairlead.formats.evaluation import LOWER_IS_BETTER, ClassScores
+from fairlead.formats.evaluation import ClassScores
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
-
-# In the order in which reports show them; the last two are of the kind LOWER_IS_BETTER.
-NAMES = (
-    *("accuracy", "macro_f1", "weighted_f1", "f1", "roc_auc", "average_precision"),
-    *sorted(LOWER_IS_BETTER, reverse=True),
-)
 
 
 @dataclass(frozen=True)

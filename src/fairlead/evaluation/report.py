@@ -4,11 +4,11 @@ import json
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from fairlead.evaluation.metrics import NAMES, Scores
+from fairlead.evaluation.metrics import Scores
 from fairlead.evaluation.mistakes import Mistake
 from fairlead.evaluation.pictures import MAX_CLASSES, confusion_picture, curves_picture, reliability_picture
 from fairlead.formats.digests import short
-from fairlead.formats.evaluation import LOWER_IS_BETTER, Evaluation, EvaluationReport
+from fairlead.formats.evaluation import LOWER_IS_BETTER, METRICS, Evaluation, EvaluationReport
 
 NUM_CONFUSED_PAIRS = 15
 
@@ -57,7 +57,7 @@ def render(project: str, report: EvaluationReport, shown: Sequence[Shown]) -> st
 
 
 def _summary(report: EvaluationReport) -> str:
-    present = [name for name in NAMES if any(name in e.metrics for e in report.evaluations)]
+    present = [name for name in METRICS if any(name in e.metrics for e in report.evaluations)]
     rows: list[list[Cell]] = [
         [e.dataset, e.num_rows, *(e.metrics.get(name, "–") for name in present)] for e in report.evaluations
     ]

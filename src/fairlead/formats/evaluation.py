@@ -21,6 +21,11 @@ PREDICTIONS = "predictions.parquet"
 
 # Metrics of which less is better; of all others more is.
 LOWER_IS_BETTER = frozenset({"log_loss", "calibration_error"})
+# In the order in which reports show them.
+METRICS = (
+    *("accuracy", "macro_f1", "weighted_f1", "f1", "roc_auc", "average_precision"),
+    *sorted(LOWER_IS_BETTER, reverse=True),
+)
 
 
 class ClassScores(Config):
