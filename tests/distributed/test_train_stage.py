@@ -102,7 +102,7 @@ def test_it_leaves_a_model_a_record_and_a_run(reference: Reference) -> None:
 
 
 def test_the_same_call_again_gives_the_same_model_at_once(
-    reference: Reference, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    reference: Reference, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FAIRLEAD_HOME", str(reference.home))
     leftover = places.checkpoints(reference.run.run_id) / "step-00000002"
@@ -110,15 +110,16 @@ def test_the_same_call_again_gives_the_same_model_at_once(
     train(**arguments(Corpus(tmp_path), tmp_path / "again", threads=2))
     assert read_training(tmp_path / "again") == read_training(reference.output)
     assert only_run().attempts == 1 and not leftover.exists()
+    assert "reused=yes: finished before" in capsys.readouterr().out
 
 
 def test_told_to_start_afresh_it_trains_again_to_the_same_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(**arguments(Corpus(tmp_path), tmp_path / "model", max_steps=3))
     monkeypatch.setenv("FAIRLEAD_FRESH", "1")
     train(**arguments(Corpus(tmp_path), tmp_path / "again", max_steps=3))
-    assert only_run().attempts == 2
+    assert only_run().attempts == 2 and "reused" not in capsys.readouterr().out
     assert read_training(tmp_path / "again").weights_digest == read_training(tmp_path / "model").weights_digest
 
 

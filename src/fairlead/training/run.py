@@ -50,14 +50,15 @@ def train_stage(
     job = _plan(project, Path(data), Path(tokens), manifest, model_config, config, processes)
     if os.environ.get(FRESH_ENV):
         shutil.rmtree(job.folder, ignore_errors=True)
-    record = read_finished(Path(job.folder))
-    if record:
+    found = read_finished(Path(job.folder))
+    if found:
         print(f"train: {job.run_id} is finished; its model is used (remove {job.folder} to train anew)", flush=True)
     with open_registry() as registry:
-        record = _note(registry, record, manifest) if record else _train(registry, job, manifest, processes)
+        record = _note(registry, found, manifest) if found else _train(registry, job, manifest, processes)
     copy_finished(Path(job.folder), Path(output))
     checkpoint.remove_all(Path(job.folder))
-    result("train", _rows(record, Path(tokens), manifest))
+    reused = {"reused": "yes: finished before"} if found else {}
+    result("train", _rows(record, Path(tokens), manifest) | reused)
 
 
 def run_id(project: str, tokens_digest: str, parent: str | None, model: ModelConfig, config: TrainConfig) -> str:
