@@ -3,7 +3,7 @@ import json
 import pytest
 from kfp.dsl import ClassificationMetrics, Metrics
 
-from fairlead.evaluation.dashboard import MAX_CATEGORIES, MAX_POINTS, log_classification, log_metrics
+from fairlead.evaluation.dashboard import MAX_CATEGORIES, MAX_POINTS, log_classification, log_metrics, notes_on
 from fairlead.evaluation.metrics import Curves
 from fairlead.formats.evaluation import ChampionScore, ClassScores, Evaluation
 
@@ -34,6 +34,7 @@ def test_a_matrix_too_large_for_the_message_is_left_to_the_report(num_classes: i
     log_classification(artifact, evaluation_of(num_classes), None)
     assert ("confusionMatrix" in artifact.metadata) == shown
     assert len(json.dumps(artifact.metadata)) < 4_000_000
+    assert ["no confusion matrix" in note for note in notes_on(evaluation_of(num_classes))] == [True] * (not shown)
 
 
 def test_a_long_curve_is_thinned_and_keeps_its_ends() -> None:

@@ -100,6 +100,13 @@ def test_the_dashboard_gets_metrics_and_matrix(three_topics: Any, tmp_path: Path
     json.dumps([scalars.metadata, classification.metadata], allow_nan=False)
 
 
+def test_a_matrix_that_the_dashboard_leaves_out_is_noted(
+    three_topics: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fairlead.evaluation.dashboard.MAX_CATEGORIES", 2)
+    assert any("no confusion matrix of 3 classes" in note for note in run(three_topics, tmp_path).notes)
+
+
 def test_two_classes_have_curves_of_the_rarer_one(two_topics: Any, tmp_path: Path) -> None:
     classification = ClassificationMetrics()
     report = run(two_topics, tmp_path, classification=classification)

@@ -40,6 +40,16 @@ def log_metrics(artifact: ScalarMetrics, evaluations: list[Evaluation], champion
             artifact.log_metric(name, value)
 
 
+def notes_on(test: Evaluation) -> list[str]:
+    """What the dashboard leaves out, for the report's notes."""
+    if len(test.labels) <= MAX_CATEGORIES:
+        return []
+    return [
+        f"the dashboard shows no confusion matrix of {len(test.labels)} classes (at most {MAX_CATEGORIES}); "
+        "evaluation.json holds it"
+    ]
+
+
 def log_classification(artifact: ClassificationMetrics, test: Evaluation, curves: Curves | None) -> None:
     """The confusion matrix of the test split and, for two classes, its ROC."""
     if len(test.labels) <= MAX_CATEGORIES:

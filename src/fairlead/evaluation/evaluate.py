@@ -10,7 +10,13 @@ import pyarrow.parquet as pq
 from fairlead.errors import DataError
 from fairlead.evaluation.champion import Question, score_champion
 from fairlead.evaluation.config import EvaluationConfig
-from fairlead.evaluation.dashboard import ClassificationMetrics, ScalarMetrics, log_classification, log_metrics
+from fairlead.evaluation.dashboard import (
+    ClassificationMetrics,
+    ScalarMetrics,
+    log_classification,
+    log_metrics,
+    notes_on,
+)
 from fairlead.evaluation.inputs import Inputs
 from fairlead.evaluation.metrics import Scores, log_softmax, measure
 from fairlead.evaluation.mistakes import Mistake, worst_mistakes
@@ -92,6 +98,7 @@ def evaluate(
         )
     )
     notes += [note] if note else []
+    notes += notes_on(scored[0].evaluation)
     report = EvaluationReport(
         run_id=inputs.record.run_id,
         weights_digest=inputs.record.weights_digest,
