@@ -9,11 +9,15 @@ import subprocess
 from pathlib import Path
 
 import fairlead
-from fairlead.formats.digests import PREFIX, of_bytes
+from fairlead.formats.digests import PREFIX, of_bytes, of_file
 from fairlead.formats.model import Code, Environment
 
 REVISION_ENV = "FAIRLEAD_REVISION"
 IMAGE_DIGEST_ENV = "FAIRLEAD_IMAGE_DIGEST"
+# Packages that lie beside this one and decide results as well.
+BESIDE = ("components", "pipelines", "serving")
+# Where a checkout keeps what decides results.
+DECIDING = ("src", *BESIDE)
 
 
 def environment(hardware: str, world_size: int, num_threads: int) -> Environment:
@@ -49,20 +53,35 @@ def packages_digest() -> str:
 @functools.cache
 def code() -> Code:
     """The package's version and source digest, and the git commit where there is one."""
-    folder = Path(fairlead.__file__).parent
-    commit, diff_digest = _git(folder)
+    folders = _packages()
+    commit, diff_digest = _git(folders["fairlead"])
     return Code(
         package=f"fairlead {fairlead.__version__}",
-        source_digest=_source_digest(folder),
+        source_digest=_source_digest(folders),
         commit=commit,
         diff_digest=diff_digest,
     )
 
 
-def _source_digest(folder: Path) -> str:
+def _packages() -> dict[str, Path]:
+    """The folders of the packages that this distribution brings, by name.
+
+    They lie beside the package (a wheel) or beside its `src` (a checkout). The import path is not asked:
+    it begins with the folder that a command is run in, and one source must have one digest everywhere.
+    """
+    package = Path(fairlead.__file__).parent
+    beside = package.parent.parent if package.parent.name == "src" else package.parent
+    found = {name: beside / name for name in BESIDE if (beside / name / "__init__.py").is_file()}
+    return {"fairlead": package, **found}
+
+
+def _source_digest(folders: dict[str, Path]) -> str:
+    """Names each file by its package, so that a checkout and a wheel of it have one digest."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(f"{path.relative_to(folder).as_posix()}\n{of_bytes(path.read_bytes())}\n".encode())
+    for name, folder in sorted(folders.items()):
+        for path in sorted(folder.rglob("*.py")):
+            relative = f"{name}/{path.relative_to(folder).as_posix()}"
+            digest.update(f"{relative}\n{of_bytes(path.read_bytes())}\n".encode())
     return PREFIX + digest.hexdigest()
 
 
@@ -73,11 +92,23 @@ def _git(folder: Path) -> tuple[str | None, str | None]:
     try:
         # Asking for a tracked file tells this checkout from a repository that merely holds the virtual environment.
         _ask_git(folder, "ls-files", "--error-unmatch", "__init__.py")
-        commit = _ask_git(folder, "rev-parse", "HEAD").decode().strip()
-        diff = _ask_git(folder, "diff", "HEAD", "--", ".")
+        top = Path(os.fsdecode(_ask_git(folder, "rev-parse", "--show-toplevel")).rstrip("\n"))
+        commit = _ask_git(top, "rev-parse", "HEAD").decode().strip()
+        return commit, _changes_digest(top)
     except (OSError, subprocess.SubprocessError):
         return None, None
-    return commit, of_bytes(diff) if diff else None
+
+
+def _changes_digest(top: Path) -> str | None:
+    """Digest of what the commit lacks: the diff of tracked files, and untracked ones that are not ignored."""
+    diff = _ask_git(top, "diff", "HEAD", "--", *DECIDING)
+    new = _ask_git(top, "ls-files", "-z", "-o", "--exclude-standard", "--", *DECIDING)
+    if not diff and not new:
+        return None
+    digest = hashlib.sha256(diff)
+    for name in sorted(filter(None, new.split(b"\0"))):
+        digest.update(name + b"\n" + of_file(top / os.fsdecode(name)).encode() + b"\n")
+    return PREFIX + digest.hexdigest()
 
 
 def _ask_git(folder: Path, *arguments: str) -> bytes:

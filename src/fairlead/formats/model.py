@@ -44,11 +44,11 @@ class Code(Config):
     package: str
     """Name and version of the package (`fairlead 0.1.0`)."""
     source_digest: str
-    """SHA-256 over the paths and bytes of every source file of the package."""
+    """SHA-256 over the paths and bytes of every source file of fairlead, components, pipelines and serving."""
     commit: str | None = None
     """Git commit of the checkout, when there is one (or FAIRLEAD_REVISION in an image)."""
     diff_digest: str | None = None
-    """SHA-256 of `git diff HEAD` when the checkout was dirty."""
+    """SHA-256 of `git diff HEAD` and of untracked files when the checkout was dirty."""
 
 
 class TrainingRecord(Config):
