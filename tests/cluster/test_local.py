@@ -11,9 +11,11 @@ import psutil
 import pytest
 
 from fairlead import places
-from fairlead.cluster.local import Event, LocalPipeline, LocalRun, forget, run_pipeline
+from fairlead.cluster.local import Event, LocalPipeline, LocalRun, forget, run_local, run_pipeline
 from fairlead.cluster.processes import only_one
 from fairlead.errors import Conflict, DataError, FairleadError, IntegrityError
+from fairlead.project import ProjectConfig
+from tests.web_server import Site, WebServer
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -162,6 +164,22 @@ def test_nothing_survives_the_parent(how: signal.Signals, tmp_path: Path, home: 
     assert parent.wait() != 0
     wait_until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in tree))
     assert cached(run(job({"text": "abc"}))) == {"write": False, "measure": False}
+
+
+def test_no_file_holds_the_credentials_of_an_address(home: Path) -> None:
+    rows = "text,label\n" + "".join(f"text {n} of {'ab'[n % 2]},{'ab'[n % 2]}\n" for n in range(60))
+    with WebServer(Site({"/t.csv": rows.encode()})) as server:
+        address = server.url.replace("://", "://bob:hunt'er2@") + "/t.csv?sig=topsecret"
+        config = ProjectConfig.parse({"project": "topics", "data": {"source": address}})
+        done = run_local(config, until="ingest")
+    assert "/t.csv?sig=***" in done.log.read_text()
+    holding = [path for path in home.rglob("*") if path.is_file() and holds_a_secret(path.read_bytes())]
+    assert holding == []
+    assert not list(home.rglob("*.request.json"))
+
+
+def holds_a_secret(content: bytes) -> bool:
+    return any(secret in content for secret in (b"topsecret", b"er2", b"Ym9iOmh1bnQ"))
 
 
 def wait_until(condition: Any) -> None:

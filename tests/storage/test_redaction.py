@@ -1,8 +1,11 @@
 """Addresses as they may be printed."""
 
+import io
+import json
+
 import pytest
 
-from fairlead.storage.redaction import redact, redact_text
+from fairlead.storage.redaction import RedactingStream, redact, redact_text
 
 
 @pytest.mark.parametrize(
@@ -29,3 +32,14 @@ def test_an_address_is_printed_without_credentials(address: str, shown: str) -> 
 def test_addresses_within_a_text_are_redacted() -> None:
     text = "cannot open 'https://u:p@h/x?sig=1' (see http://h/y), then https://h/z?k=v."
     assert redact_text(text) == "cannot open 'https://***@h/x?sig=***' (see http://h/y), then https://h/z?k=***"
+
+
+def test_a_stream_writes_no_credentials() -> None:
+    address, file = "https://bob:hun'ter\"2@h/x?sig=ü", io.BytesIO()
+    stream = RedactingStream(file, {"data": {"source": address, "extra": [address]}, "epochs": 3})
+    print(f"plain {address}, JSON {json.dumps(address)}, repr {address!r}, other http://u:p@h/y?k=v.", file=stream)
+    print(f"{address.partition('?')[0]}?***", file=stream)
+    shown = "https://***@h/x?sig=***"
+    assert file.getvalue().decode() == (
+        f"plain {shown} JSON \"{shown}\", repr '{shown}', other http://***@h/y?k=***\nhttps://***@h/x?***\n"
+    )

@@ -12,7 +12,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import Popen
@@ -23,7 +24,7 @@ from fairlead.cluster.arguments import STAGES, check_stage, input_digests, pipel
 from fairlead.cluster.processes import child, only_one
 from fairlead.errors import FairleadError, GateFailed
 from fairlead.events import parse
-from fairlead.formats.atomic import write_bytes, write_json
+from fairlead.formats.atomic import write_bytes
 from fairlead.formats.digests import of_json, short
 from fairlead.names import EVENTS_ENV, FRESH_ENV
 from fairlead.project import ProjectConfig
@@ -127,15 +128,24 @@ def run_pipeline(job: LocalPipeline, lock: int, on_event: OnEvent = lambda event
     log = _new_log()
     events = log.with_suffix(".events.jsonl")
     request = log.with_suffix(".request.json")
-    write_json(request, {**job.__dict__, "pipeline_root": str(job.pipeline_root), "cache_root": str(job.cache_root)})
     run = _Following(LocalRun(log), on_event)
-    with child(
-        [sys.executable, "-m", "fairlead.cluster.pipelines", str(request)], log, _environment(events, job.fresh), lock
-    ) as p:
+    command = [sys.executable, "-m", "fairlead.cluster.pipelines", str(request)]
+    with _requested(job, request), child(command, log, _environment(events, job.fresh), lock) as p:
         run.follow(events, p)
         if p.returncode != 0:
             raise run.reason(p.returncode)
     return run.result
+
+
+@contextmanager
+def _requested(job: LocalPipeline, path: Path) -> Iterator[None]:
+    """Within the block, `job` stands in a file for the child, which removes it; its addresses may hold credentials."""
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(job.__dict__, default=str), "utf-8")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _new_log() -> Path:

@@ -32,7 +32,7 @@ from fairlead.formats.atomic import write_bytes
 from fairlead.formats.digests import of_bytes, short
 from fairlead.project import ProjectConfig
 from fairlead.stage import disk_sentence
-from fairlead.storage.redaction import redact
+from fairlead.storage.redaction import RedactingStream, redact
 
 __all__ = ["CompileSettings", "LocalRun", "RemoteRun", "StageRun", "compile_package", "run_local", "submit"]
 
@@ -136,8 +136,12 @@ def main(request: str) -> int:
     die_with_parent()
     if (Path(sys.executable).parent / "python3").exists():
         sys.executable = "python3"
+    wanted = json.loads(Path(request).read_text("utf-8"))
+    # Its addresses may hold credentials, and kfp prints the arguments of each task.
+    Path(request).unlink()
+    sys.stdout, sys.stderr = (RedactingStream(stream.buffer, wanted) for stream in (sys.stdout, sys.stderr))
     try:
-        execute(json.loads(Path(request).read_text("utf-8")))
+        execute(wanted)
     except RuntimeError as error:
         print(f"error: {error}", flush=True)
         return 1

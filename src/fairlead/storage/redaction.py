@@ -1,7 +1,11 @@
 """Addresses as they may be printed: without credentials."""
 
+import io
+import json
 import logging
 import re
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 HIDDEN = "***"
@@ -41,3 +45,35 @@ class RedactingFilter(logging.Filter):
         """Keep the record, without credentials."""
         record.msg, record.args = _QUERY.sub(f"?{HIDDEN}", redact_text(record.getMessage())), ()
         return True
+
+
+def secret_addresses(value: Any) -> Iterator[str]:
+    """The addresses with something to hide among plain values (settings, arguments)."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from secret_addresses(item)
+    elif isinstance(value, str) and redact(value) != value:
+        yield value
+
+
+class RedactingStream(io.TextIOWrapper):
+    """Text for a log that other libraries print to: every address in what is written is redacted."""
+
+    def __init__(self, file: BinaryIO, values: Any) -> None:
+        """`values` may hold addresses that no pattern finds in a text, such as one with a quote in its password."""
+        super().__init__(file, encoding="utf-8", errors="backslashreplace", write_through=True)
+        addresses = list(secret_addresses(values))
+        users = [before for before in (address.rpartition("@")[0] for address in addresses) if before]
+        # The address first; then its beginning, for a text in which only the query is hidden already.
+        pairs = [(a, redact(a)) for a in addresses] + [(u, u.partition("://")[0] + f"://{HIDDEN}") for u in users]
+        self._known = {
+            spelt: shown for plain, shown in pairs for spelt in (plain, json.dumps(plain)[1:-1], repr(plain)[1:-1])
+        }
+
+    def write(self, text: str) -> int:
+        """Write `text` without credentials; gives the length of `text`."""
+        shown = text
+        for spelt, redacted in self._known.items():
+            shown = shown.replace(spelt, redacted)
+        super().write(redact_text(shown))
+        return len(text)
