@@ -28,6 +28,10 @@ class ServedModel(Model):  # type: ignore[misc]
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
         self.ready = True
 
+    def close(self) -> None:
+        """Drop predictions that still queue: the grace period is over, and each would hold up the end by seconds."""
+        self._worker.shutdown(wait=False, cancel_futures=True)
+
     def get_input_types(self) -> list[dict[str, Any]]:
         """The signature's inputs."""
         return [tensor.to_dict() for tensor in self.manifest.signature.inputs]

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,10 +22,13 @@ from typing import TYPE_CHECKING, NoReturn
 import uvicorn
 
 from fairlead.errors import ConfigError, FairleadError
+from fairlead.stage import disk_sentence
 
 if TYPE_CHECKING:
     from fairlead.inference.engine import Engine
     from serving.dataplane import VersionDataPlane
+
+logger = logging.getLogger("fairlead.serving")
 
 # Where KServe's storage initializer puts the model.
 MOUNTED_MODEL = "/mnt/models"
@@ -60,6 +64,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--grpc_port", type=int, help=f"0 takes a free one. Default: {GRPC_PORT}")
     parser.add_argument("--free-port", action="store_true", help="take free ports where none is named")
     parser.add_argument("--workers", type=int, choices=[1], default=1, help="processes; only 1 for now")
+    parser.add_argument(
+        "--log-level", choices=["debug", "info", "warning"], default="info", help="debug: also tracebacks"
+    )
+    # For whoever starts this server with a pipe as its standard input: the end of the pipe ends it.
+    parser.add_argument("--die-with-parent", action="store_true", help=argparse.SUPPRESS)
     return parser
 
 
@@ -71,12 +80,37 @@ def main(argv: Sequence[str]) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         options = build_parser().parse_args(argv)
+        logging.getLogger("fairlead").setLevel(options.log_level.upper())
+        if options.die_with_parent:
+            _die_with_parent()
         return _serve_model(options)
-    except FairleadError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        logger.debug("the server ends", exc_info=error)
+        sentence, code = _describe(error)
+        print(f"error: {' '.join(sentence.split())}", file=sys.stderr)
+        return code
+
+
+def _describe(error: Exception) -> tuple[str, int]:
+    """The sentence of a failure, and the exit code."""
+    if isinstance(error, FairleadError):
+        return str(error), error.exit_code
+    if isinstance(error, OSError):
+        return disk_sentence("serving", error), 1
+    return f"serving: {type(error).__name__}: {error}; run again with --log-level debug and report it", 1
+
+
+def _die_with_parent() -> None:
+    """End by SIGTERM when the parent is gone, even by SIGKILL: its end of the standard input is closed then."""
+
+    def watch() -> None:
+        while os.read(sys.stdin.fileno(), 1):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True, name="die-with-parent").start()
 
 
 def _serve_model(options: argparse.Namespace) -> int:
@@ -106,19 +140,30 @@ async def _serve(engine: "Engine", name: str, host: str, http_port: int, grpc_po
 
     # kserve's routes answer with a class that FastAPI has replaced.
     warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")
-    dataplane = VersionDataPlane(ServedModel(name, engine))
-    with contextlib.closing(_bind(host, http_port)) as listening:
+    served = ServedModel(name, engine)
+    dataplane = VersionDataPlane(served)
+    with contextlib.closing(_bind(host, http_port)) as listening, contextlib.closing(served):
         rpc, grpc_port = build_server(dataplane, host, grpc_port)
         rest = _Rest(_uvicorn_config(dataplane))
         stopping = _stop_on_signals()
         serving = asyncio.create_task(rest.serve(sockets=[listening]))
         await rpc.start()
-        await rest.answering.wait()
+        await _wait_until_answering(rest, serving)
         _say_ready(engine, name, _address(host, listening.getsockname()[1]), _address(host, grpc_port))
         await asyncio.wait([serving, asyncio.create_task(stopping.wait())], return_when=asyncio.FIRST_COMPLETED)
         dataplane.draining = True
         rest.should_exit = True
         await asyncio.gather(serving, rpc.stop(GRACE_SECONDS))
+
+
+async def _wait_until_answering(rest: "_Rest", serving: "asyncio.Task[None]") -> None:
+    """Wait for the REST door to open. Raises what kept it shut."""
+    answering = asyncio.create_task(rest.answering.wait())
+    await asyncio.wait([serving, answering], return_when=asyncio.FIRST_COMPLETED)
+    if not rest.answering.is_set():
+        answering.cancel()
+        await serving
+        raise FairleadError("serving: the REST server ended before it answered; see its log above")
 
 
 def _uvicorn_config(dataplane: "VersionDataPlane") -> uvicorn.Config:
@@ -147,8 +192,13 @@ class _Rest(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and say so."""
-        await super().startup(sockets)
-        self.answering.set()
+        try:
+            await super().startup(sockets)
+        except SystemExit as error:
+            raise FairleadError("serving: the REST server cannot start; see its log above") from error
+        # Some releases of uvicorn return from a startup that failed.
+        if self.started:
+            self.answering.set()
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -1,21 +1,28 @@
 """Start, health under load, drain, and starts that fail."""
 
+import asyncio
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
 import pytest
+import uvicorn
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
+from fairlead.errors import FairleadError
 from fairlead.formats.model import WEIGHTS, read_manifest
-from serving.server import main
+from fairlead.inference.engine import Engine
+from serving.model import ServedModel
+from serving.questions import Question
+from serving.server import _Rest, _wait_until_answering, main
 from tests.serving.conftest import ROOT, Server, environment, running
 
 # Tokenizing this takes over a second on any machine; the model itself reads 16 tokens of each.
@@ -112,6 +119,7 @@ def test_a_tampered_model_is_not_served(version: Path, tmp_path: Path) -> None:
     ("arguments", "name"),
     [
         (["--model", "{tmp}"], "fairlead.json"),
+        (["--model", "{version}/config.json"], "config.json: it is a file"),
         (["--model", "support_topics:7"], "support_topics"),
         (["--model", "Support Topics"], "Support Topics"),
         (["--http_port", "many"], "--http_port"),
@@ -130,3 +138,52 @@ def test_a_start_that_cannot_be_is_one_sentence(
         values = {"tmp": tmp_path, "version": version, "taken": taken.getsockname()[1]}
         code = main([argument.format(**values) for argument in arguments])
     check_refusal(code, *capsys.readouterr(), name)
+
+
+@pytest.mark.parametrize("level", ["info", "debug"])
+def test_a_defect_at_the_start_is_one_sentence_and_a_traceback_only_on_demand(
+    level: str, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert main(["--model", "a/\0", "--log-level", level]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.splitlines()[-1].startswith("error: serving: ValueError: ")
+    assert any(record.exc_info for record in caplog.records) == (level == "debug")
+
+
+def test_a_disk_that_fails_at_the_start_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--model", "/" + "a" * 300]) != 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and "File name too long" in line
+
+
+async def _start_of(config: uvicorn.Config) -> None:
+    rest = _Rest(config)
+    await asyncio.wait_for(_wait_until_answering(rest, asyncio.create_task(rest.serve(sockets=[]))), 60)
+
+
+async def _never_starts(scope: object, receive: object, send: object) -> None:
+    raise RuntimeError("no")
+
+
+def test_a_rest_server_that_cannot_start_is_not_waited_for() -> None:
+    with pytest.raises(FileNotFoundError):
+        asyncio.run(_start_of(uvicorn.Config(_never_starts, ssl_certfile="/nowhere/cert", ssl_keyfile="/nowhere/key")))
+    with pytest.raises(FairleadError, match="the REST server cannot start"):
+        asyncio.run(_start_of(uvicorn.Config(_never_starts, lifespan="on", log_config=None)))
+
+
+def test_predictions_that_queue_when_the_server_ends_are_dropped(version: Path) -> None:
+    async def ask_and_close() -> None:
+        model, busy = ServedModel("topics", Engine.load(version)), threading.Event()
+        model._worker.submit(busy.wait)
+        try:
+            queued = asyncio.create_task(model.predict(Question(["my card"], ("label",))))
+            while model._worker._work_queue.empty():
+                await asyncio.sleep(0)
+            model.close()
+            await asyncio.wait_for(queued, 60)
+        finally:
+            busy.set()
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(ask_and_close())
