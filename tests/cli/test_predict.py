@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from fairlead.cli.served import ask, served
-from fairlead.errors import FairleadError
+from fairlead.errors import FairleadError, NotFound
 from fairlead.formats.model import read_manifest
 
 ROOT = Path(__file__).parent.parent.parent
@@ -61,6 +62,35 @@ def test_predict_by_a_server_gives_the_same_answers(fairlead, version):
 def test_a_server_that_cannot_start_says_why(version, home):
     with pytest.raises(FairleadError, match="there is no version 'support_topics_v9'"), served("support_topics:9"):
         pass
+
+
+SERVE_AND_WAIT = """
+import sys, time
+from fairlead.cli.served import served
+with served(sys.argv[1]) as url:
+    print(url, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_server_does_not_outlive_a_killed_parent(version, home):
+    parent = subprocess.Popen(
+        [sys.executable, "-c", SERVE_AND_WAIT, "support_topics"], stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout
+    url = parent.stdout.readline().strip()
+    (server,) = psutil.Process(parent.pid).children()
+    try:
+        assert ask(url, "support_topics", ["a"])
+        parent.kill()
+        server.wait(timeout=60)
+    finally:
+        parent.kill()
+        parent.communicate()
+        for process in (server,) if server.is_running() else ():
+            process.kill()
+    with pytest.raises(NotFound, match="no server answers"):
+        ask(url, "support_topics", ["a"])
 
 
 def test_serve_becomes_the_server_and_stops_on_ctrl_c(version, home):

@@ -35,8 +35,9 @@ def served(ref: str) -> Iterator[str]:
     """
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
-            server_command(ref, 0, 0, "127.0.0.1"),
-            stdin=subprocess.DEVNULL,
+            [*server_command(ref, 0, 0, "127.0.0.1"), "--die-with-parent"],
+            # Never written: its end tells the server that this process is gone, even by SIGKILL.
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -104,8 +105,9 @@ def _stop(process: subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    if process.stdout:
-        process.stdout.close()
+    for pipe in (process.stdin, process.stdout):
+        if pipe:
+            pipe.close()
 
 
 def _reason(body: str) -> str:
