@@ -47,6 +47,13 @@ def test_what_was_left_goes_and_versions_stay(fairlead, leftover):
     assert fairlead("store", "gc", "--older-than", "0s").out == "nothing to remove\n"
 
 
+def test_progress_is_told(fairlead, leftover, monkeypatch):
+    told = []
+    monkeypatch.setattr("fairlead.cli.display.Display.on_event", lambda self, event: told.append(event))
+    fairlead("store", "gc", "--older-than", "0s")
+    assert [(event["stage"], event["done"], event["total"]) for event in told] == [("gc", 1, 1)]
+
+
 def test_ages():
     assert [duration(text) for text in ("90", "45s", "30m", "1.5h", "2d")] == [90, 45, 1800, 5400, 172800]
     with pytest.raises(ConfigError, match="write 45s"):

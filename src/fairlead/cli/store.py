@@ -1,6 +1,7 @@
 """`fairlead store`: care of the object store."""
 
 import re
+import sys
 from typing import Annotated
 
 import typer
@@ -29,13 +30,15 @@ def gc(
 ) -> None:
     """Remove what registrations that were killed left in the store; no reader ever saw it."""
     from fairlead import places
+    from fairlead.cli.display import Display
+    from fairlead.cli.relay import relayed
     from fairlead.registry import open_registry
     from fairlead.registry.collection import collect_garbage
     from fairlead.storage import open_store
 
     age = duration(older_than)
     store = open_store(places.store_url())
-    with open_registry() as registry:
+    with Display([], sys.stderr) as display, relayed(display.on_event), open_registry() as registry:
         report = collect_garbage(registry, store, age, dry_run)
     removed, kept = report.removed, report.kept
     if as_json:
