@@ -142,8 +142,11 @@ def _ask(version: dict[str, Any], text: str) -> dict[str, Any]:
 
     from fairlead.cli.served import ask, served
 
-    ref = ModelRef.parse(version["name"])
-    with Console(stderr=True).status(f"serving {version['name']}"), served(str(ref)) as url:
+    ref, console = ModelRef.parse(version["name"]), Console(stderr=True)
+    if not console.is_terminal:
+        # The spinner is drawn in terminals only, and a server takes seconds to start.
+        print(f"serving {version['name']}", file=sys.stderr, flush=True)
+    with console.status(f"serving {version['name']}"), served(str(ref)) as url:
         return ask(url, ref.project, [text])[0]
 
 

@@ -14,12 +14,18 @@ def serve(
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Serve a model version over KServe V1, V2 REST and V2 gRPC, until Ctrl-C."""
+    from fairlead.cli.display import Display
+    from fairlead.cli.relay import relayed
     from fairlead.cli.served import server_command
+    from fairlead.inference.versions import fetch_version
     from fairlead.names import ModelRef
     from fairlead.registry import open_registry
 
     with open_registry() as registry:
         version = registry.resolve(ModelRef.parse(ref))
+    # The server finds the version on this machine: its own download would have nobody to draw it.
+    with Display([], sys.stderr) as display, relayed(display.on_event):
+        fetch_version(f"{version.project}:{version.number}")
     print(f"serving {version.name}; Ctrl-C stops it", file=sys.stderr, flush=True)
     command = server_command(f"{version.project}:{version.number}", http_port, grpc_port, host)
     # The server takes this process's place, so that signals and the exit code are its own.
