@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fairlead.cli.served import ask, served
+from fairlead.cli.served import BYTES_IN_A_REQUEST, TEXTS_IN_A_REQUEST, ask, requests, served
 from fairlead.errors import FairleadError, NotFound
 from fairlead.formats.model import read_manifest
 
@@ -43,20 +43,50 @@ def test_predict_in_this_process(fairlead, version, tmp_path, monkeypatch):
     ]
 
 
-def test_predict_by_a_server_gives_the_same_answers(fairlead, version):
+def test_predict_by_a_server_gives_the_same_answers(fairlead, register, version, tmp_path):
     here = fairlead("predict", "support_topics", *TEXTS, "--json").json
     with served("support_topics:1") as url:
         there = fairlead("predict", "support_topics", *TEXTS, "--url", url, "--json").json
         wrong_version = fairlead("predict", "support_topics:7", "a", "--url", url)
+        champion = fairlead("predict", "support_topics@champion", "a", "--url", url)
+        register(1)
+        moved = fairlead("predict", "support_topics@champion", "a", "--url", url)
+        unknown = fairlead("predict", "support_topics@challenger", "a", "--url", url)
+        (tmp_path / "many.txt").write_text("\n".join(f"{TEXTS[n % 2]} {n}" for n in range(1100)))
+        many = fairlead("predict", "support_topics", "--url", url, "--file", tmp_path / "many.txt", "--json")
         wrong_model = fairlead("predict", "another", "a", "--url", url)
         assert ask(url, "support_topics", TEXTS)[0]["prediction_id"]
     for a, b in zip(here, there, strict=True):
         assert (a["label"], a["version"], a["digest"]) == (b["label"], b["version"], b["digest"])
         assert a["probability"] == pytest.approx(b["probability"], abs=1e-5)
     assert wrong_version.code == 2 and "support_topics_v1 answered" in wrong_version.err
+    assert champion.code == 0 and champion.out.splitlines()[-1].startswith("support_topics_v1  sha256:")
+    assert moved.code == 2 and "support_topics_v1 answered, not support_topics@champion" in moved.err
+    assert unknown.code == 2 and "ask for support_topics" in unknown.err and unknown.err.count("\n") == 1
+    assert [answer["text"] for answer in many.json] == (tmp_path / "many.txt").read_text().splitlines()
+    assert [a["label"] for a in many.json] == [
+        a["label"] for a in fairlead("predict", "support_topics:1", "-f", tmp_path / "many.txt", "--json").json
+    ]
     assert wrong_model.code == 2 and "404" in wrong_model.err
     gone = fairlead("predict", "support_topics", "a", "--url", url)
     assert gone.code == 2 and "no server answers" in gone.err and gone.err.count("\n") == 1
+
+
+def test_texts_are_sent_in_parts_that_a_server_accepts():
+    many = [str(number) for number in range(2 * TEXTS_IN_A_REQUEST + 1)]
+    assert [len(part) for part in requests(many)] == [TEXTS_IN_A_REQUEST, TEXTS_IN_A_REQUEST, 1]
+    half = "é" * (BYTES_IN_A_REQUEST // 4)
+    assert list(requests([half, half, "a", half * 3, "b"])) == [[half, half], ["a"], [half * 3], ["b"]]
+    assert list(requests([])) == []
+
+
+def test_progress_is_told_while_texts_are_predicted(fairlead, version, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr("fairlead.cli.display.Display.on_event", lambda self, event: told.append(event))
+    (tmp_path / "many.txt").write_text("\n".join(TEXTS * 300))
+    assert fairlead("predict", "support_topics", "--file", tmp_path / "many.txt", "--json").code == 0
+    last = [event for event in told if event["stage"] == "predict"][-1]
+    assert (last["done"], last["total"], last["unit"]) == (600, 600, "texts")
 
 
 def test_a_server_that_cannot_start_says_why(version, home):
@@ -117,6 +147,7 @@ def test_serve_becomes_the_server_and_stops_on_ctrl_c(version, home):
         child.kill()
     assert child.returncode in (0, 130) and "Traceback" not in err
     assert err.startswith("serving support_topics_v1; Ctrl-C stops it")
+    assert (home / "models" / "support_topics" / "v0001").is_dir()
 
 
 @pytest.mark.parametrize(

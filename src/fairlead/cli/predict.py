@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fairlead.cli.output import JsonOption, print_json, print_table
-from fairlead.errors import ConfigError, Conflict
+from fairlead.errors import ConfigError, Conflict, NotFound
 
 if TYPE_CHECKING:
+    from fairlead.inference.engine import Prediction
     from fairlead.names import ModelRef
+
+# Often enough for a bar that moves, and enough texts to sort them into batches of like length.
+TEXTS_AT_ONCE = 512
 
 
 def predict(
@@ -23,29 +27,53 @@ def predict(
     """Say the label of each text, with its probability and the version that answered."""
     from fairlead.names import ModelRef
 
-    parsed = ModelRef.parse(ref)
+    ModelRef.parse(ref)
     everything = [*(texts or []), *(_lines(file) if file else [])]
     if not everything:
         raise ConfigError("predict: there is no text; give some, or a file of them with --file")
-    if url is None:
-        answers = _predict_here(ref, everything)
-    else:
-        from fairlead.cli.served import ask
-
-        answers = ask(url, parsed.project, everything)
-        _check_version(url, parsed, answers[0]["version"])
+    answers = _predict_here(ref, everything) if url is None else _ask(url, ref, everything)
     if as_json:
         print_json(answers)
         return
     print_table([{name: answer[name] for name in ("label", "probability", "text")} for answer in answers], "")
-    print(f"\n{answers[0]['version']}  {answers[0]['digest']}")
+    print()
+    # A server that is being replaced may answer a long file with two versions.
+    for version, digest in dict.fromkeys((answer["version"], answer["digest"]) for answer in answers):
+        print(f"{version}  {digest}")
 
 
-def _check_version(url: str, ref: "ModelRef", answered: str) -> None:
+def _ask(url: str, ref: str, texts: list[str]) -> list[dict[str, Any]]:
+    from fairlead.cli.display import Display
+    from fairlead.cli.relay import relayed
+    from fairlead.cli.served import ask
+    from fairlead.names import ModelRef
+
+    parsed = ModelRef.parse(ref)
+    # A bare project is whatever the server has; an alias is asked for where it is written.
+    wanted = _wanted(url, parsed) if parsed.number is not None or "@" in ref else None
+    with Display([], sys.stderr) as display, relayed(display.on_event):
+        answers = ask(url, parsed.project, texts)
+    for answered in dict.fromkeys(answer["version"] for answer in answers):
+        if wanted not in (None, answered):
+            raise Conflict(f"{url}: {answered} answered, not {ref}; ask for {parsed.project}, or serve {wanted}")
+    return answers
+
+
+def _wanted(url: str, ref: "ModelRef") -> str:
+    """Name of the version that has to answer."""
     from fairlead.names import version_name
+    from fairlead.registry import open_registry
 
-    if ref.number is not None and answered != version_name(ref.project, ref.number):
-        raise Conflict(f"{url}: {answered} answered, not {ref}; ask for {ref.project}, or serve that version")
+    if ref.number is not None:
+        return version_name(ref.project, ref.number)
+    with open_registry() as registry:
+        try:
+            return registry.resolve(ref).name
+        except NotFound as error:
+            reason = str(error).split(";")[0]
+            raise ConfigError(
+                f"{ref}: which version {url} has to answer with is not known ({reason}); ask for {ref.project}"
+            ) from error
 
 
 def _lines(file: str) -> list[str]:
@@ -60,14 +88,23 @@ def _lines(file: str) -> list[str]:
 def _predict_here(ref: str, texts: list[str]) -> list[dict[str, Any]]:
     from fairlead.cli.display import Display
     from fairlead.cli.relay import relayed
-    from fairlead.inference.engine import Engine
+    from fairlead.events import Progress, emit
     from fairlead.inference.versions import fetch_version
 
+    predictions: list[Prediction] = []
     with Display([], sys.stderr) as display, relayed(display.on_event):
         folder = fetch_version(ref)
-    engine = Engine.load(folder)
+        # Until there is something to count the line shows the time: loading a large model takes many seconds.
+        emit("progress", "predict")
+        from fairlead.inference.engine import Engine
+
+        engine = Engine.load(folder)
+        progress = Progress("predict", "predict", len(texts), "texts")
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            predictions += engine.predict(texts[start : start + TEXTS_AT_ONCE])
+            progress.advance(len(predictions) - progress.done)
     name, digest = engine.manifest.name, engine.manifest.digest
     return [
         {"text": text, "label": p.label, "probability": p.probability, "version": name, "digest": digest}
-        for text, p in zip(texts, engine.predict(texts), strict=True)
+        for text, p in zip(texts, predictions, strict=True)
     ]

@@ -8,16 +8,23 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from fairlead.errors import ConfigError, FairleadError, NotFound
+from fairlead.events import Progress
 from fairlead.names import kubernetes_name
+
+if TYPE_CHECKING:
+    import httpx
 
 # Loading torch and a model takes 5 s on two cores; a large base over a slow disk takes minutes.
 SECONDS_TO_READY = 300.0
 SECONDS_TO_STOP = 20.0
 # One text takes milliseconds; the first of a large file may wait for its whole batch.
 SECONDS_TO_ANSWER = 120.0
+# A server refuses a request over 1,024 texts or 32 MB; JSON may write a text several times its size.
+TEXTS_IN_A_REQUEST = 512
+BYTES_IN_A_REQUEST = 8_000_000
 
 
 def server_command(ref: str, http_port: int, grpc_port: int, host: str) -> list[str]:
@@ -50,26 +57,51 @@ def served(ref: str) -> Iterator[str]:
 
 
 def ask(url: str, project: str, texts: Sequence[str]) -> list[dict[str, Any]]:
-    """Ask a running server over the Open Inference Protocol (V2 REST); one answer a text.
+    """Ask a running server over the Open Inference Protocol (V2 REST), in parts; one answer a text.
 
-    Raises NotFound when there is no such server or model, ConfigError when it refuses the request.
+    Raises NotFound when there is no such server or model, ConfigError when it refuses a request.
     """
     import httpx
 
     base = url.rstrip("/")
-    request = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": list(texts)}]}
+    answers: list[dict[str, Any]] = []
+    progress = Progress("predict", "ask the server", len(texts), "texts")
     try:
-        # On a cluster KServe calls the model as its InferenceService is called.
-        for name in dict.fromkeys((project, kubernetes_name(project))):
-            response = httpx.post(f"{base}/v2/models/{name}/infer", json=request, timeout=SECONDS_TO_ANSWER)
-            if response.status_code != httpx.codes.NOT_FOUND:
-                break
+        with httpx.Client(timeout=SECONDS_TO_ANSWER) as client:
+            for part in requests(texts):
+                answers += _ask_once(client, base, project, part)
+                progress.advance(len(part))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise NotFound(f"{base}: no server answers ({error}); start one with fairlead serve") from error
-    if response.status_code == httpx.codes.OK:
+    return answers
+
+
+def requests(texts: Sequence[str]) -> Iterator[list[str]]:
+    """The texts in order, in parts that a server accepts; one text over the limit is a part of its own."""
+    part: list[str] = []
+    size = 0
+    for text in texts:
+        length = len(text.encode("utf-8", "surrogatepass"))
+        if part and (len(part) == TEXTS_IN_A_REQUEST or size + length > BYTES_IN_A_REQUEST):
+            yield part
+            part, size = [], 0
+        part.append(text)
+        size += length
+    if part:
+        yield part
+
+
+def _ask_once(client: "httpx.Client", base: str, project: str, texts: list[str]) -> list[dict[str, Any]]:
+    request = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": texts}]}
+    # On a cluster KServe calls the model as its InferenceService is called.
+    for name in dict.fromkeys((project, kubernetes_name(project))):
+        response = client.post(f"{base}/v2/models/{name}/infer", json=request)
+        if response.status_code != 404:
+            break
+    if response.status_code == 200:
         return _answers(response.json(), texts)
     reason = f"{base}: it answers {response.status_code}: {_reason(response.text)}"
-    if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
+    if response.status_code >= 500:
         raise FairleadError(f"{reason}; see the server's log")
     raise ConfigError(f"{reason}; correct the request")
 
