@@ -14,6 +14,8 @@ from fairlead.formats.model import Code, Environment
 
 REVISION_ENV = "FAIRLEAD_REVISION"
 IMAGE_DIGEST_ENV = "FAIRLEAD_IMAGE_DIGEST"
+# In place of the version of a distribution that is not there.
+NOT_INSTALLED = "not installed"
 # Packages that lie beside this one and decide results as well.
 BESIDE = ("components", "pipelines", "serving")
 # Where a checkout keeps what decides results.
@@ -120,4 +122,4 @@ def _version_of(distribution: str) -> str:
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+        return NOT_INSTALLED

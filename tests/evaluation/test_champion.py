@@ -13,6 +13,7 @@ from fairlead.formats.evaluation import EvaluationReport, read_report
 from fairlead.places import store_url
 from fairlead.registry import open_registry
 from fairlead.registry.registration import register_stage
+from fairlead.storage import open_store
 from tests.evaluation.conftest import Trained, rows_about
 
 LABELS = ["fish", "rock", "tree"]
@@ -30,6 +31,7 @@ def register(trained: Trained, folder: Path) -> str:
     gate_stage.inner(str(folder / "evaluation"), {}, str(folder / "verdict"))
     record, manifest = model.read_training(trained.model), dataset.read_manifest(trained.data)
     with open_registry() as registry:
+        open_store(store_url()).put_bytes("data/x/manifest.json", b"{}")
         registry.record_data_version(manifest, "data/x/")
         registry.start_run(
             record.run_id,

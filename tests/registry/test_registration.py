@@ -17,9 +17,10 @@ from fairlead.formats.digests import of_bytes
 from fairlead.names import MODEL_MANIFEST
 from fairlead.registry import VersionRecord, open_registry
 from fairlead.registry.collection import collect_garbage
-from fairlead.registry.registration import register_stage
+from fairlead.registry.registration import register, register_stage
 from fairlead.storage import open_store
 from fairlead.storage.folders import download
+from tests.registry import samples
 from tests.registry.stages import Stages
 
 ROOT = Path(__file__).parent.parent.parent
@@ -166,6 +167,11 @@ def _on_other_rows() -> dict[str, Any]:
             NotFound,
             "config.training",
         ),
+        (
+            {"training": {"environment": samples.ENVIRONMENT.model_copy(update={"torch": "not installed"})}},
+            NotFound,
+            "'environment.torch' is missing",
+        ),
         ({"training": {"project": "other"}}, Conflict, "project"),
         ({"training": {"data_digest": of_bytes(b"x")}}, Conflict, "data version"),
         ({"training": {"tokens_digest": of_bytes(b"x")}}, Conflict, "tokens"),
@@ -202,6 +208,22 @@ def test_a_missing_file_is_named(stages: Stages, path: str, link: str) -> None:
     (stages.folder / path).unlink()
     with pytest.raises(NotFound, match=link):
         stages.register()
+
+
+def test_a_record_without_its_seed_is_refused(stages: Stages) -> None:
+    path = stages.folder / "model" / "training.json"
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "seed"}))
+    with pytest.raises(FairleadError, match="'seed' is missing"):
+        stages.register()
+
+
+def test_a_data_version_that_the_store_does_not_hold_is_named(stages: Stages, tmp_path: Path) -> None:
+    with open_registry() as registry:
+        stages.record(registry)
+        open_store(places.store_url()).delete("data/x/manifest.json")
+        with pytest.raises(NotFound, match=r"a link is missing: .*data/x/manifest\.json"):
+            register(registry, open_store(places.store_url()), stages.candidate())
+        assert registry.pending_versions() == []
 
 
 def test_a_base_model_needs_a_parent(stages: Stages) -> None:

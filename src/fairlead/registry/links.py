@@ -11,10 +11,12 @@ from fairlead.formats import dataset, evaluation, model, tokens
 from fairlead.formats.digests import of_file, of_json
 from fairlead.formats.evaluation import EvaluationReport
 from fairlead.formats.model import TrainingRecord
+from fairlead.provenance import NOT_INSTALLED
 from fairlead.registry.records import Promotion
 
 if TYPE_CHECKING:
     from fairlead.registry.store import Registry
+    from fairlead.storage import ObjectStore
 
 VERDICT = "verdict.json"
 CONFIG_SECTIONS = ("data", "tokenization", "model", "training")
@@ -63,12 +65,12 @@ def read_candidate(
     return candidate
 
 
-def check_recorded(registry: "Registry", candidate: Candidate) -> None:
-    """Check the links that the registry holds: the run, finished with these weights, and the data version."""
+def check_recorded(registry: "Registry", store: "ObjectStore", candidate: Candidate) -> None:
+    """Check the links outside the folders: the run, finished with these weights, and the data version, stored."""
     where, training = f"register {candidate.project}", candidate.training
     try:
         run = registry.get_run(training.run_id)
-        registry.get_data_version(training.data_digest)
+        store.stat(registry.get_data_version(training.data_digest).prefix + dataset.MANIFEST)
     except NotFound as error:
         raise NotFound(f"{where}: a link is missing: {error}") from error
     if (run.project, run.status, run.weights_digest) != (candidate.project, "finished", training.weights_digest):
@@ -80,7 +82,7 @@ def check_recorded(registry: "Registry", candidate: Candidate) -> None:
 
 def _check_present(candidate: Candidate) -> None:
     for name, value in _links(candidate.training):
-        if not value:
+        if not value or value == NOT_INSTALLED:
             path = candidate.folder / model.TRAINING
             raise NotFound(f"register {candidate.project}: the link {name!r} is missing in {path}; train again")
 
@@ -103,7 +105,7 @@ def _check_fit(candidate: Candidate, data_digest: str, tokens_digest: str) -> No
 
 
 def _links(training: TrainingRecord) -> Iterator[tuple[str, Any]]:
-    """Name and value of everything that must be known; None or empty is missing."""
+    """Name and value of everything that must be known; None or empty is missing; a commit may be (decision 007)."""
     for name in ("run_id", "data_digest", "tokens_digest", "weights_digest", "labels"):
         yield name, getattr(training, name)
     for section in CONFIG_SECTIONS:

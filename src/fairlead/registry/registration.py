@@ -54,7 +54,7 @@ def describe(version: VersionRecord) -> dict[str, object]:
 
 def register(registry: Registry, store: ObjectStore, candidate: Candidate) -> VersionRecord:
     """Make a candidate a version, or find the version that it is already."""
-    check_recorded(registry, candidate)
+    check_recorded(registry, store, candidate)
     reservation = registry.reserve_version(candidate.project, candidate.closure)
     with registry.upload_lock(reservation):
         # While this process waited for the lock, another may have ended the same registration.
