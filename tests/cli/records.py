@@ -111,4 +111,5 @@ def _manifest(number: int, record: TrainingRecord, data: DataManifest, accuracy:
         signature=CLASSIFIER_SIGNATURE,
         training=record,
         evaluations=[evaluation],
+        evaluation_config={"calibration_bins": 15, "gate": {"macro_f1": number / 10}},
     )

@@ -51,7 +51,8 @@ def verdict_of(output: Path) -> dict[str, Any]:
 
 def test_no_gate_and_no_champion_pass(evaluated: Any, tmp_path: Path) -> None:
     verdict = judge(evaluated(), tmp_path)
-    assert verdict == {"passed": True, "champion_metric": "macro_f1", "checks": []}
+    assert (verdict["passed"], verdict["champion_metric"], verdict["checks"]) == (True, "macro_f1", [])
+    assert verdict["config"] == {"gate": {}, "champion_metric": "macro_f1", "champion_max_drop": 0.02}
 
 
 def test_floors_that_are_met_pass(evaluated: Any, tmp_path: Path) -> None:

@@ -268,6 +268,21 @@ def test_a_version_of_another_registry_is_never_overwritten(stages: Stages, monk
     assert {key: store.get_bytes(key) for key in keys()} == before
 
 
+def test_the_manifest_holds_how_the_model_was_judged(stages: Stages) -> None:
+    checks = [{"kind": "floor", "metric": "macro_f1", "value": 0.8, "bound": 0.7, "at_most": False, "passed": True}]
+    gate = {"gate": {"macro_f1": 0.7}, "champion_metric": "accuracy", "champion_max_drop": 0.03}
+    stages.verdict = {"checks": checks, "champion_metric": "accuracy", "config": gate}
+    # The report's defaults of the gate are not what the gate was told.
+    stages.report = {"config": {"calibration_bins": 9, "gate": {}, "champion_metric": "macro_f1"}}
+    manifest = stages.write().register().manifest
+    assert manifest.checks == checks
+    assert manifest.evaluation_config == {"calibration_bins": 9, **gate}
+    older = manifest.to_dict()
+    del older["evaluation_config"], older["checks"]
+    read = model.ModelManifest.parse(older)
+    assert (read.evaluation_config, read.checks, read.digest) == ({}, [], manifest.digest)
+
+
 @pytest.mark.parametrize(("verdict", "wins"), [({}, False), ({"champion_metric": "accuracy"}, True)])
 def test_the_verdict_names_the_metric_that_picks_the_champion(
     stages: Stages, tmp_path: Path, verdict: dict[str, Any], wins: bool

@@ -1,4 +1,4 @@
-"""What differs between two model versions: data, config, code, environment and metrics."""
+"""What differs between two model versions: data, config, evaluation and gate, code, environment and metrics."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from fairlead.formats.model import ModelManifest
     from fairlead.registry import Registry, VersionRecord
 
-SECTIONS = ("data", "config", "code", "environment")
+SECTIONS = ("data", "config", "evaluation", "code", "environment")
 
 
 def compare_versions(registry: "Registry", a: "VersionRecord", b: "VersionRecord") -> dict[str, Any]:
@@ -22,6 +22,7 @@ def compare_versions(registry: "Registry", a: "VersionRecord", b: "VersionRecord
         "b": b.name,
         "data": _differences(_data_facts(registry, a), _data_facts(registry, b)),
         "config": _differences(flatten(of_a.config), flatten(of_b.config)),
+        "evaluation": _differences(flatten(a.manifest.evaluation_config), flatten(b.manifest.evaluation_config)),
         "code": _differences(of_a.code.to_dict(), of_b.code.to_dict()),
         "environment": _differences(of_a.environment.to_dict(), of_b.environment.to_dict()),
         "same_test_rows": _test_digest(a.manifest) == _test_digest(b.manifest),

@@ -1,7 +1,7 @@
 """The gate: a model that is not good enough stops here, with the reason, and its report stays.
 
 verdict.json    passed, champion_metric, and checks: a list of {kind, metric, value, bound, at_most, passed},
-                for the champion also {champion, champion_value}
+                for the champion also {champion, champion_value}; config: the settings named in GATE_SETTINGS
 """
 
 from pathlib import Path
@@ -12,6 +12,7 @@ from fairlead.evaluation.config import EvaluationConfig
 from fairlead.events import result
 from fairlead.formats.atomic import write_json
 from fairlead.formats.evaluation import LOWER_IS_BETTER, ChampionScore, Evaluation, read_report
+from fairlead.registry.links import GATE_SETTINGS
 from fairlead.stage import stage
 
 VERDICT = "verdict.json"
@@ -33,6 +34,7 @@ def gate_stage(evaluation: str, config: dict[str, Any], output: str) -> None:
     failed = [check for check in checks if not check["passed"]]
     Path(output).mkdir(parents=True, exist_ok=True)
     verdict = {"passed": not failed, "champion_metric": settings.champion_metric, "checks": checks}
+    verdict["config"] = settings.model_dump(mode="json", include=set(GATE_SETTINGS))
     write_json(Path(output) / VERDICT, verdict)
     if failed:
         reasons = ", and ".join(_sentence(check) for check in failed)

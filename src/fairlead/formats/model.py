@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field as PydanticField
+
 from fairlead.config import Config
 from fairlead.errors import IntegrityError, NotFound
 from fairlead.formats.atomic import write_json
@@ -153,6 +155,11 @@ class ModelManifest(Config):
     """Everything the weights came from."""
     evaluations: list[dict[str, Any]]
     """One Evaluation summary a data set (formats.evaluation)."""
+    evaluation_config: dict[str, Any] = PydanticField(default_factory=dict)
+    """What judged it: bins and mistakes of the evaluation, champion_metric, and the gate's bounds by metric;
+    empty in versions of before this was kept."""
+    checks: list[dict[str, Any]] = PydanticField(default_factory=list)
+    """The gate's checks: kind, metric, value, bound, at_most, passed; of a champion also its name and value."""
 
 
 def manifest_digest(

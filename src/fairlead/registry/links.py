@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 VERDICT = "verdict.json"
 CONFIG_SECTIONS = ("data", "tokenization", "model", "training")
+# Settings of the gate: the evaluation is not told them and reports their defaults.
+GATE_SETTINGS = ("gate", "champion_metric", "champion_max_drop")
 # The metric that picks the champion when the verdict names none.
 DEFAULT_METRIC = "macro_f1"
 
@@ -44,6 +46,17 @@ class Candidate:
                 "datasets": [[e.dataset, e.dataset_digest] for e in self.report.evaluations],
             }
         )
+
+    @property
+    def evaluation_config(self) -> dict[str, Any]:
+        """How the model was judged. The gate is a step of its own: its settings are those in the verdict."""
+        kept = {name: value for name, value in self.report.config.items() if name not in GATE_SETTINGS}
+        return {**kept, **self.verdict.get("config", {})}
+
+    @property
+    def checks(self) -> list[dict[str, Any]]:
+        """The gate's checks."""
+        return list(self.verdict.get("checks", []))
 
     @property
     def promotion(self) -> Promotion:

@@ -88,6 +88,8 @@ def _manifest(candidate: Candidate, reservation: Reservation) -> ModelManifest:
         signature=CLASSIFIER_SIGNATURE,
         training=training,
         evaluations=[evaluation.to_dict() for evaluation in candidate.report.evaluations],
+        evaluation_config=candidate.evaluation_config,
+        checks=candidate.checks,
     )
 
 
