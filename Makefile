@@ -48,12 +48,11 @@ clean: ## Remove what the targets made here; .fairlead, with your models, stays
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# Without --no-compile pip spends a quarter of its time on byte code for files that are never imported.
 $(BIN)/.installed: $(BIN)/python pyproject.toml constraints.txt
-	$(PIP) install --no-compile --constraint constraints.txt torch==2.13.0
-	$(PIP) install --no-compile --constraint constraints.txt --editable '.[all]'
+	$(PIP) install --constraint constraints.txt torch==2.13.0
+	$(PIP) install --constraint constraints.txt --editable '.[all]'
 	@touch $@
 
 $(BIN)/.installed-dev: $(BIN)/.installed
-	$(PIP) install --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(PIP) install --constraint constraints.txt --editable '.[dev]'
 	@touch $@

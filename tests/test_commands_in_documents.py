@@ -38,3 +38,10 @@ def test_a_documented_command_exists_with_its_options(page: str, line: str) -> N
     # Parses the line as the program would, and runs nothing.
     context = command.make_context(command.name, words, resilient_parsing=False)
     assert context.command is command
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_has_an_unfilled_place(page: Path) -> None:
+    text = page.read_text("utf-8")
+    assert not re.search(r"^[A-Z]{3,}$", text, re.MULTILINE)
+    assert not re.search(r"<!-- (\w+) -->\s*<!-- /\1 -->", text)
