@@ -72,6 +72,12 @@ class Progress:
         self._started = time.monotonic()
         self._told = self._logged = self._started
 
+    def begin(self) -> None:
+        """Tell now, before any work is done: for work that may say nothing until its end."""
+        self._tell("")
+        if not os.environ.get(EVENTS_ENV):
+            print(f"{self.what}: {self.total or 'all'} {self.unit}", file=sys.stderr, flush=True)
+
     def advance(self, count: int = 1, note: str = "") -> None:
         """Add `count` units; `note` is shown beside the bar (`loss 1.31`)."""
         self.done += count

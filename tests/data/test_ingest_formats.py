@@ -47,6 +47,25 @@ def write_all(folder: Path, content: Rows, end: str) -> list[str]:
     return ["a.csv", "a.tsv", "a.jsonl", "a.parquet"]
 
 
+@pytest.mark.parametrize(
+    ("name", "before"),
+    [
+        ("a.csv", ["find the encoding", "find the layout"]),
+        ("a.jsonl", ["find the encoding", "find the layout"]),
+        ("a.parquet", []),
+    ],
+)
+def test_every_pass_over_the_rows_is_told(tmp_path: Path, monkeypatch: Any, name: str, before: list[str]) -> None:
+    events = tmp_path / "events.jsonl"
+    monkeypatch.setenv("FAIRLEAD_EVENTS", str(events))
+    write_all(tmp_path, FILL, "\n")
+    ingest(tmp_path, name)
+    told = [json.loads(line) for line in events.read_text().splitlines()]
+    whats = list(dict.fromkeys(event["what"] for event in told))
+    assert whats == [*before, "read", "find duplicates", "draw the splits", "write the splits"]
+    assert all(any(e["what"] == what and e["done"] == e["total"] > 0 for e in told) for what in whats)
+
+
 @settings(QUICK, max_examples=60)
 @given(content=st.lists(st.tuples(TEXTS, LABELS), min_size=1, max_size=8), end=st.sampled_from(["\n", "\r\n"]))
 def test_every_format_is_read_back_exactly(tmp_path: Path, content: Rows, end: str) -> None:

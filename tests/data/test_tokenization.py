@@ -58,6 +58,17 @@ def rows_of(folder: Path, split: str) -> list[list[int]]:
     return [arrays.row(i).tolist() for i in range(arrays.num_rows)]
 
 
+def test_the_silent_part_of_training_a_tokenizer_is_told(data: Path, kind: str, tmp_path: Path, monkeypatch) -> None:
+    events = tmp_path / "events.jsonl"
+    monkeypatch.setenv("FAIRLEAD_EVENTS", str(events))
+    tokenize(data, config(kind=kind), "scratch", tmp_path / "out")
+    told = [json.loads(line) for line in events.read_text().splitlines()]
+    whats = [event["what"] for event in told]
+    learning = [event["done"] for event in told if event["what"] == "learning the vocabulary"]
+    assert learning == [0, 400]
+    assert whats.index("reading the training split") < whats.index("learning the vocabulary") < whats.index("encoding")
+
+
 def test_files_hold_what_the_saved_tokenizer_gives(data: Path, written: Path) -> None:
     auto = AutoTokenizer.from_pretrained(written / tokens.TOKENIZER, local_files_only=True)
     alone = Tokenizer.from_file(str(written / tokens.TOKENIZER / "tokenizer.json"))

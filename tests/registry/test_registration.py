@@ -55,11 +55,14 @@ def check_store(version: VersionRecord, folder: Path) -> None:
     assert model.verify(folder) == version.manifest
 
 
-def test_the_stage_registers_once(stages: Stages, tmp_path: Path) -> None:
+def test_the_stage_registers_once(stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_registry() as registry:
         stages.record(registry)
+    monkeypatch.setenv("FAIRLEAD_EVENTS", str(tmp_path / "events"))
     for _ in range(2):
         assert register_stage("topics", *stages.paths, str(tmp_path / "out")) == "topics_v1"
+    told = [json.loads(line).get("what") for line in (tmp_path / "events").read_text().splitlines()]
+    assert told[:2] == ["check the weights", "digest topics_v1"]
     with open_registry() as registry:
         (version,) = registry.list_versions("topics")
     written = json.loads((tmp_path / "out" / "version.json").read_text())

@@ -1,5 +1,6 @@
 """The loop: the same numbers again, resumed anywhere, stopped early, stopped from outside."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +43,17 @@ def test_the_same_settings_give_the_same_weights_and_another_seed_others(make_lo
     first, again, other = (finish(make_loop, tmp_path / n, seed=s) for n, s in (("a", 7), ("b", 7), ("c", 8)))
     assert weights(first.model) == weights(again.model) != weights(other.model)
     assert curve(tmp_path / "a") == curve(tmp_path / "b")
+
+
+def test_a_validation_has_a_bar_of_its_own(
+    make_loop: MakeLoop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = tmp_path / "events.jsonl"
+    monkeypatch.setenv("FAIRLEAD_EVENTS", str(events))
+    loop = finish(make_loop, tmp_path / "a", epochs=1)
+    told = [json.loads(line) for line in events.read_text().splitlines()]
+    rows = loop.splits.validation.num_rows
+    assert {(e["done"], e["total"], e["unit"]) for e in told if e["what"] == "validating"} == {(rows, rows, "rows")}
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", "adagrad"])

@@ -14,7 +14,7 @@ A dropped row is counted under one policy: leakage before conflicts before dupli
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -59,10 +59,16 @@ class Verdicts:
         self.counts.setdefault(source, Counter())[finding] += number
 
 
-def judge(keys: KeyFiles, source_ends: Sequence[int], roles: dict[int, int], config: DataConfig) -> Verdicts:
+def judge(
+    keys: KeyFiles,
+    source_ends: Sequence[int],
+    roles: dict[int, int],
+    config: DataConfig,
+    advance: Callable[[int], None],
+) -> Verdicts:
     """Decide on every row. `source_ends[i]` is the row after the last of source i.
 
-    `roles` gives each source its role: POOL, VALIDATION or MEASURED.
+    `roles` gives each source its role: POOL, VALIDATION or MEASURED. `advance` is told the rows decided on.
     """
     verdicts = Verdicts(np.full(source_ends[-1], KEEP, np.uint8), Ranks(source_ends[0]))
     ends = np.asarray(source_ends)
@@ -77,6 +83,7 @@ def judge(keys: KeyFiles, source_ends: Sequence[int], roles: dict[int, int], con
         rows = entries["row"]
         drawn = (rows < source_ends[0]) & (verdicts.fates[rows] == KEEP)
         verdicts.ranks.add(rows[drawn], entries["label"][drawn])
+        advance(len(entries))
     return verdicts
 
 

@@ -1,6 +1,6 @@
 """Reads a folder of text files: `<label>/<any name>`, one text a file."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fairlead.data.encodings import BLOCK_BYTES, BYTE_ORDER_MARKS, ESCAPE, Encoding, find_encoding
@@ -24,7 +24,7 @@ def list_texts(folder: Path, where: str) -> list[Path]:
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
-def find_folder_encoding(paths: list[Path], configured: str, max_bytes: int, where: str) -> Encoding:
+def find_folder_encoding(paths: Iterable[Path], configured: str, max_bytes: int, where: str) -> Encoding:
     """One encoding for all files; a file's own byte-order mark goes before it."""
     # Binary files among texts are set aside one by one; they say nothing of the others' encoding.
     texts = (content for path in paths if b"\0" not in (content := _content(path, max_bytes)))

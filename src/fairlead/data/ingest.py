@@ -16,7 +16,7 @@ from fairlead.data.assignment import assign, check_classes, check_splits
 from fairlead.data.cleaning import MEASURED, POOL, VALIDATION, judge
 from fairlead.data.config import DataConfig
 from fairlead.data.findings import SourceCount, labels_alike, quantiles, summarise
-from fairlead.data.reading import Meter, open_source, size_of
+from fairlead.data.reading import STAGE, Meter, open_source, size_of
 from fairlead.data.spool import Spool
 from fairlead.data.writing import write_splits
 from fairlead.errors import NotFound, StorageError
@@ -31,7 +31,6 @@ from fairlead.storage.folders import publish
 from fairlead.storage.opening import open_store
 from fairlead.storage.sources import localize, redact
 
-STAGE = "ingest"
 SPOOL = ".spool"
 
 
@@ -104,9 +103,13 @@ def _ingest(config: DataConfig, sources: list[Source], folder: Path) -> DataMani
     counts, digests, ends = _read(config, sources, spool, folder / dataset.REJECTED)
     names, labels = list(spool.label_ids), spool.finish()
     roles = {i: _role(source.name) for i, source in enumerate(sources)}
-    verdicts = judge(spool.keys, ends, roles, config)
+    progress = Progress(STAGE, "find duplicates", spool.num_rows, "rows")
+    verdicts = judge(spool.keys, ends, roles, config, progress.advance)
     check_classes(verdicts, names, config, redact(sources[0].address))
+    progress = Progress(STAGE, "draw the splits", spool.num_rows, "rows")
+    progress.begin()
     splits, codes = assign([source.name for source in sources], ends, verdicts, labels, config)
+    progress.advance(spool.num_rows)
     check_splits(splits, codes, labels, names, [source.name for source in sources])
     findings = summarise(counts, ends, verdicts, config)
     progress = Progress(STAGE, "write the splits", spool.num_rows, "rows")

@@ -14,10 +14,6 @@ MAX_LINE_CHARACTERS = 64 << 20
 OnBytes = Callable[[bytes], None]
 
 
-def ignore_bytes(block: bytes) -> None:
-    """An `OnBytes` for readings that nobody counts."""
-
-
 Blocks = Iterator[list[str]]
 
 

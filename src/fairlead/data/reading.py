@@ -11,12 +11,14 @@ from fairlead.data.delimited import find_layout, read_delimited
 from fairlead.data.encodings import HEAD_BYTES, blocks_of, find_encoding, refuse_binary
 from fairlead.data.folder import find_folder_encoding, list_texts, read_folder
 from fairlead.data.jsonl import find_keys, read_jsonl
-from fairlead.data.lines import Blocks, ignore_bytes, read_blocks
+from fairlead.data.lines import Blocks, OnBytes, read_blocks
 from fairlead.data.parquet import open_parquet, read_parquet
 from fairlead.data.rows import Batch
 from fairlead.errors import DataError, NotFound
+from fairlead.events import Progress, track
 from fairlead.formats.digests import PREFIX
 
+STAGE = "ingest"
 EXTENSIONS = {
     ".csv": "csv",
     ".tsv": "tsv",
@@ -76,11 +78,11 @@ def open_source(path: Path, config: DataConfig, meter: Meter, where: str) -> Rea
         raise DataError(f"{where}: it is empty; give a file with rows of text and label")
     if kind == "parquet":
         return _open_parquet(path, config, meter, where)
-    encoding = find_encoding(config.encoding, blocks_of(path), where)
+    encoding = find_encoding(config.encoding, _shown(blocks_of(path), _telling(path, "find the encoding")), where)
     notes: dict[str, Any] = {"encoding": encoding.name, "encoding_from": encoding.how}
 
     def reopen() -> Blocks:
-        return read_blocks(path, encoding.name, ignore_bytes, where)
+        return read_blocks(path, encoding.name, _telling(path, "find the layout"), where)
 
     metered = read_blocks(path, encoding.name, meter, where)
     if kind == "jsonl":
@@ -89,6 +91,18 @@ def open_source(path: Path, config: DataConfig, meter: Meter, where: str) -> Rea
     layout = find_layout(reopen, DELIMITERS[kind], config.quoting, config.header, config.text, config.label, where)
     notes |= {"header": layout.header, "quoting": layout.quoting}
     return Reading(kind, notes, read_delimited(metered, layout, path.name))
+
+
+def _telling(path: Path, what: str) -> OnBytes:
+    """Reports a look through the file at `path` before it is read."""
+    progress = Progress(STAGE, what, path.stat().st_size, "bytes")
+    return lambda block: progress.advance(len(block))
+
+
+def _shown(blocks: Iterator[bytes], on_bytes: OnBytes) -> Iterator[bytes]:
+    for block in blocks:
+        on_bytes(block)
+        yield block
 
 
 def find_format(path: Path, configured: str, where: str) -> str:
@@ -134,6 +148,7 @@ def _open_folder(path: Path, config: DataConfig, meter: Meter, where: str) -> Re
     tables = [table.relative_to(path).as_posix() for table in paths if table.suffix.lower() in EXTENSIONS]
     if tables:
         raise DataError(f"{where}: it holds tables ({tables[0]}), not a text a file; name one of them as the source")
-    encoding = find_folder_encoding(paths, config.encoding, config.max_text_bytes, where)
+    files = track(paths, STAGE, "find the encoding", len(paths), "files")
+    encoding = find_folder_encoding(files, config.encoding, config.max_text_bytes, where)
     notes = {"encoding": encoding.name, "encoding_from": encoding.how}
     return Reading("folder", notes, read_folder(path, paths, encoding.name, config.max_text_bytes, meter))

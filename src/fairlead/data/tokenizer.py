@@ -7,7 +7,7 @@ that a folder brings is never run.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from fairlead.data.config import TokenizationConfig
 from fairlead.errors import ConfigError, IntegrityError, NotFound
+from fairlead.events import Progress
 from fairlead.formats.digests import of_file, of_json
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -101,7 +102,7 @@ def _train_wordpiece(texts: Callable[[], Iterable[str]], config: TokenizationCon
         continuing_subword_prefix=CONTINUATION,
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts(), trainer)
+    _learn(tokenizer, texts(), trainer, config.vocab_size)
     return _wordpiece(tokenizer.get_vocab(), config.lowercase)
 
 
@@ -143,8 +144,20 @@ def _train_bpe(texts: Callable[[], Iterable[str]], config: TokenizationConfig) -
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts(), trainer)
+    _learn(tokenizer, texts(), trainer, config.vocab_size)
     return tokenizer
+
+
+def _learn(tokenizer: Tokenizer, texts: Iterable[str], trainer: Any, vocab_size: int) -> None:
+    """Train; the trainer says nothing between its last text and its end."""
+    progress = Progress("tokenize", "learning the vocabulary", vocab_size, "entries")
+
+    def until_read() -> Iterator[str]:
+        yield from texts
+        progress.begin()
+
+    tokenizer.train_from_iterator(until_read(), trainer)
+    progress.advance(vocab_size)
 
 
 def _model_config(folder: Path) -> dict[str, Any]:

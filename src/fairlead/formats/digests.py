@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,14 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def of_file(path: Path) -> str:
-    """The digest of a file's bytes, read in pieces of 1 MiB."""
+def of_file(path: Path, advance: Callable[[int], None] | None = None) -> str:
+    """The digest of a file's bytes, read in pieces of 1 MiB; `advance` is told the size of each."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
+            if advance:
+                advance(len(chunk))
     return PREFIX + digest.hexdigest()
 
 

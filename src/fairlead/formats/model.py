@@ -6,6 +6,7 @@ files) with `training.json` beside it (TrainingRecord). A version is the same fo
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -176,10 +177,12 @@ def manifest_digest(
     )
 
 
-def list_files(folder: Path) -> dict[str, FileEntry]:
-    """Digest and size of every file under `folder` but its own manifest, by relative path."""
+def list_files(folder: Path, advance: Callable[[int], None] | None = None) -> dict[str, FileEntry]:
+    """Digest and size of every file under `folder` but its own manifest, by relative path; `advance` is told bytes."""
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MODEL_MANIFEST)
-    return {p.relative_to(folder).as_posix(): FileEntry(sha256=of_file(p), size=p.stat().st_size) for p in paths}
+    return {
+        p.relative_to(folder).as_posix(): FileEntry(sha256=of_file(p, advance), size=p.stat().st_size) for p in paths
+    }
 
 
 def read_training(folder: Path) -> TrainingRecord:

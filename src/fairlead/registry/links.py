@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairlead.errors import Conflict, GateFailed, IntegrityError, NotFound
+from fairlead.events import Progress
 from fairlead.formats import dataset, evaluation, model, tokens
 from fairlead.formats.digests import of_file, of_json
 from fairlead.formats.evaluation import EvaluationReport
@@ -135,7 +136,8 @@ def _check_weights(trained: Path, training: TrainingRecord) -> None:
     path = trained / model.WEIGHTS
     if not path.is_file():
         raise NotFound(f"{path}: the link 'weights' is missing; train again")
-    if of_file(path) != training.weights_digest:
+    progress = Progress("register", "check the weights", path.stat().st_size, "bytes")
+    if of_file(path, progress.advance) != training.weights_digest:
         raise IntegrityError(f"{path}: its SHA-256 differs from {model.TRAINING}; it was changed: train again")
 
 

@@ -76,7 +76,9 @@ def _publish(registry: Registry, store: ObjectStore, candidate: Candidate, reser
 
 
 def _manifest(candidate: Candidate, reservation: Reservation) -> ModelManifest:
-    files, training = list_files(candidate.folder), candidate.training
+    size = sum(path.stat().st_size for path in candidate.folder.rglob("*") if path.is_file())
+    progress = events.Progress("register", f"digest {reservation.name}", size, "bytes")
+    files, training = list_files(candidate.folder, progress.advance), candidate.training
     return ModelManifest(
         project=candidate.project,
         version=reservation.number,

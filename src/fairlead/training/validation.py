@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from fairlead.events import Progress
 from fairlead.formats.tokens import TokenArrays
 from fairlead.training.batches import Rows, collate
 from fairlead.training.distributed import Group
@@ -28,8 +29,10 @@ def validate(
     """
     # float64 holds class ids and float32 losses exactly; one row more counts the processes told to stop.
     table = torch.zeros(arrays.num_rows + 1, 2, dtype=torch.float64)
+    own = pieces[group.rank :: group.world_size]
+    progress = Progress("train", "validating", sum(map(len, own)), "rows")
     model.eval()
-    for rows in pieces[group.rank :: group.world_size]:
+    for rows in own:
         if stop_requested():
             table[-1, 0] = 1
             break
@@ -37,6 +40,8 @@ def validate(
         logits_BC = model(input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT).logits
         table[rows, 0] = logits_BC.argmax(dim=1).double().cpu()
         table[rows, 1] = cross_entropy_B(logits_BC, batch.labels_B).double().cpu()
+        if group.is_first:
+            progress.advance(len(rows))
     model.train()
     whole = group.sum(table.to(group.device)).cpu().numpy()
     if whole[-1, 0] > 0:
