@@ -85,6 +85,13 @@ def test_conflicts(tmp_path: Path, policy: str, kept: Rows, counts: dict[str, in
     assert dropped(manifest) == {"leakage": 0, **counts}
 
 
+@pytest.mark.parametrize(("policy", "expected"), [("drop", 39), ("majority", 39), ("keep", 41)])
+def test_a_last_class_without_a_text_of_its_own_is_no_obstacle(tmp_path: Path, policy: str, expected: int) -> None:
+    content = [*filler(), (filler()[0][0], "last class")]
+    manifest = run(tmp_path / "out", source=write(tmp_path / "in.csv", content), conflicts=policy)
+    assert sum(split.num_rows for split in manifest.splits.values()) == expected
+
+
 def test_conflicting_rows_that_are_kept_stand_in_one_split(tmp_path: Path) -> None:
     content = [(f"text {i}", label) for i in range(60) for label in "ab"]
     manifest, _ = ingest(tmp_path, content, conflicts="keep")

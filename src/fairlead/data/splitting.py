@@ -42,7 +42,10 @@ def split(
     Of a class's n texts round(n * fraction) go to test and to validation, at least one to each
     as long as one is left to train on.
     """
-    parts = [shares(count, (test_fraction, validation_fraction)) for count in ranks.counts.tolist()]
+    # A class whose rows are all dropped, or follow rows of another class, was never ranked.
+    counts = np.zeros(max(len(ranks.counts), int(labels.max(initial=-1)) + 1), np.int64)
+    counts[: len(ranks.counts)] = ranks.counts
+    parts = [shares(count, (test_fraction, validation_fraction)) for count in counts.tolist()]
     ends = np.cumsum(np.array(parts, np.int64).reshape(-1, 2), axis=1)
     codes = np.full(len(labels), TRAIN_CODE, np.uint8)
     for start in range(0, len(labels), ROWS_AT_ONCE):
