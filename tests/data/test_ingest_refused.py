@@ -88,7 +88,7 @@ def test_a_binary_file(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (gzip.compress(b"text,label"), "gzip-compressed; decompress it first"),
+        (gzip.compress(b"text,label", mtime=0), "gzip-compressed; decompress it first"),
         (b"PAR1 and so on", "a Parquet file; set data.format=parquet"),
         (b"PK\x03\x04 and so on", "a zip archive (or a spreadsheet); export it as CSV"),
     ],
