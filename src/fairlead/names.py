@@ -19,6 +19,9 @@ MODEL_MANIFEST = "fairlead.json"
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 
+# The value of `model.base` for a model without a base.
+SCRATCH = "scratch"
+
 # Environment variables that Fairlead reads.
 HOME_ENV = "FAIRLEAD_HOME"
 STORE_ENV = "FAIRLEAD_STORE"

@@ -8,13 +8,13 @@ from fairlead.config import Config
 from fairlead.data.config import DataConfig
 from fairlead.errors import ConfigError
 from fairlead.formats.digests import of_json
+from fairlead.names import SCRATCH
 from fairlead.project import ProjectConfig
 from fairlead.storage.redaction import redact
 
 STAGES = ("ingest", "tokenize", "train", "evaluate", "gate", "register")
 # Settings that only the gate reads: a changed floor must not evaluate again.
 GATE_FIELDS = frozenset({"gate", "champion_metric", "champion_max_drop"})
-SCRATCH = "scratch"
 SCHEMES = ("s3", "https", "http", "hf")
 
 

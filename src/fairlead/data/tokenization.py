@@ -26,11 +26,11 @@ from fairlead.formats.tokens import (
     split_files,
     write_manifest,
 )
+from fairlead.names import SCRATCH
 from fairlead.places import home
 from fairlead.stage import stage
 from fairlead.storage.sources import localize, redact
 
-SCRATCH = "scratch"
 ROWS_PER_BATCH = 1024
 # 1,024 texts of 1 MB would take gigabytes once encoded: a batch is also cut by characters.
 CHARACTERS_PER_BATCH = 1 << 20

@@ -19,13 +19,12 @@ from fairlead.data.config import TokenizationConfig
 from fairlead.errors import ConfigError, IntegrityError, NotFound
 from fairlead.events import Progress
 from fairlead.formats.digests import of_file, of_json
+from fairlead.formats.model import usable_positions
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUATION = "##"
 NUM_BYTES = 256
 VOCABULARY_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "spm.model")
-# These number positions from pad_token_id + 1, so that many rows of their table are lost.
-OFFSET_POSITIONS = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "longformer"}
 
 
 def train_tokenizer(texts: Callable[[], Iterable[str]], config: TokenizationConfig) -> PreTrainedTokenizerFast:
@@ -197,4 +196,4 @@ def _positions(model: dict[str, Any], pad_token_id: int) -> int | None:
     positions = model.get("max_position_embeddings", model.get("n_positions"))
     if not isinstance(positions, int) or positions <= 0:
         return None
-    return positions - pad_token_id - 1 if model.get("model_type") in OFFSET_POSITIONS else positions
+    return usable_positions(model.get("model_type"), positions, pad_token_id)

@@ -20,6 +20,8 @@ from fairlead.names import MODEL_MANIFEST
 
 TRAINING = "training.json"
 WEIGHTS = "model.safetensors"
+# These number positions from pad_token_id + 1, so that many rows of their table are lost.
+OFFSET_POSITIONS = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "longformer"}
 
 
 class Environment(Config):
@@ -161,6 +163,11 @@ class ModelManifest(Config):
     empty in versions of before this was kept."""
     checks: list[dict[str, Any]] = PydanticField(default_factory=list)
     """The gate's checks: kind, metric, value, bound, at_most, passed; of a champion also its name and value."""
+
+
+def usable_positions(model_type: str | None, positions: int, pad_token_id: int) -> int:
+    """Tokens that a model of the Hugging Face layout can read, from the rows of its table of positions."""
+    return positions - pad_token_id - 1 if model_type in OFFSET_POSITIONS else positions
 
 
 def manifest_digest(

@@ -4,9 +4,6 @@ from pathlib import Path
 
 from fairlead.errors import ConfigError, NotFound
 
-SCRATCH = "scratch"
-"""The value of `model.base` for a model without a base."""
-
 
 def check_layout(folder: Path) -> None:
     """Check that `folder` holds a model in the Hugging Face layout with safetensors weights.

@@ -21,6 +21,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from fairlead.errors import ConfigError, IntegrityError
+from fairlead.formats.model import usable_positions
 from fairlead.formats.tokens import TokensManifest
 from fairlead.training.config import ModelConfig
 from fairlead.training.layout import check_layout
@@ -43,8 +44,6 @@ DROPOUT_FIELDS = (
     "pooler_dropout",
     "cls_dropout",
 )
-# These number positions from pad_token_id + 1, so that many rows of their table are lost.
-OFFSET_POSITIONS = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "longformer"}
 
 
 def build_model(model: ModelConfig, tokens: TokensManifest, base: Path | None = None) -> nn.Module:
@@ -119,8 +118,8 @@ def _check_fit(base: Path, config: Any, tokens: TokensManifest) -> None:
             "tokenize with the base model's own tokenizer"
         )
     limit = getattr(config, "max_position_embeddings", None)
-    if limit is not None and config.model_type in OFFSET_POSITIONS:
-        limit -= (config.pad_token_id or 0) + 1
+    if limit is not None:
+        limit = usable_positions(config.model_type, limit, config.pad_token_id or 0)
     if limit is not None and limit > 0 and tokens.max_length > limit:
         raise ConfigError(
             f"tokenization.max_length: {tokens.max_length} is longer than {base.name} reads ({limit}); "

@@ -17,7 +17,7 @@ from fairlead.formats.atomic import write_json
 from fairlead.formats.digests import of_json, short
 from fairlead.formats.model import Environment, TrainingRecord
 from fairlead.formats.tokens import UNKNOWN_LABEL, TokensManifest
-from fairlead.names import FRESH_ENV, check_project
+from fairlead.names import FRESH_ENV, SCRATCH, check_project
 from fairlead.registry import Registry, open_registry
 from fairlead.stage import disk_sentence, stage
 from fairlead.storage.sources import fingerprint, localize, redact
@@ -26,7 +26,7 @@ from fairlead.training.batches import Plan
 from fairlead.training.config import ModelConfig, TrainConfig
 from fairlead.training.finished import copy_finished, hardware, read_finished
 from fairlead.training.job import Job
-from fairlead.training.layout import SCRATCH, check_layout
+from fairlead.training.layout import check_layout
 
 # These say how a run is carried out, not what it learns: a run resumes though they changed.
 CARRYING_OUT = ("processes", "threads", "checkpoint_every_steps", "keep_checkpoints")
