@@ -115,6 +115,7 @@ def test_the_platform_spec_is_what_the_backend_reads(tmp_path: Path) -> None:
     for stage in STAGES:
         message = kubernetes_executor_config_pb2.KubernetesExecutorConfig()
         json_format.ParseDict(kubernetes_config(platform, stage), message)  # unknown fields raise
+        assert message.ListFields()
 
 
 def test_ingest_is_cached_only_when_the_run_names_the_content(tmp_path: Path) -> None:

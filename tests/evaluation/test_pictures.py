@@ -85,4 +85,4 @@ def test_pictures_repeat_byte_by_byte_and_fetch_nothing() -> None:
 @pytest.mark.parametrize("num_rows", [1, 5])
 def test_one_filled_bin_is_enough(num_rows: int) -> None:
     empty = Bin(0.0, 0.5, 0, 0.0, 0.0)
-    texts_of(reliability_picture([empty, Bin(0.5, 1.0, num_rows, 0.9, 1.0)]))
+    assert texts_of(reliability_picture([empty, Bin(0.5, 1.0, num_rows, 0.9, 1.0)]))
