@@ -241,7 +241,9 @@ MODEL = {
     "tokenizer.json": b"{}",
     "vocab.txt": b"a",
     "modeling_custom.py": b"import os",
+    "1_Pooling/config.json": b"{}",
     "onnx/model.onnx": b"onnx",
+    "onnx/config.json": b"{}",
     "model.fp16.safetensors": b"half",
 }
 
@@ -249,8 +251,8 @@ MODEL = {
 def test_a_model_comes_from_the_hub_without_pickles_or_code(server: WebServer, site: Site, tmp_path: Path) -> None:
     site.repos["models/org/encoder"] = dict(MODEL)
     folder = localize("hf://org/encoder", tmp_path)
-    names = {p.name for p in folder.iterdir()}
-    assert names == {"config.json", "model.safetensors", "tokenizer.json", "vocab.txt"}
+    names = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    assert names == {"config.json", "model.safetensors", "tokenizer.json", "vocab.txt", "1_Pooling/config.json"}
     assert (folder / "model.safetensors").read_bytes() == b"w" * 5000
     asked = len(site.body_requests())
     assert localize("hf://org/encoder@main", tmp_path).is_dir()

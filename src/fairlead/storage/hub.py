@@ -34,7 +34,8 @@ from fairlead.storage.web import download, inspect
 DATASETS = "datasets"
 # Of a model only what can be read without running it: never a pickle (.bin, .pt), never code.
 WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
-BESIDE_WEIGHTS = re.compile(r"[^/]+\.(json|txt|model|jinja)")
+# The folder's file says how a sentence encoder was trained to pool.
+BESIDE_WEIGHTS = re.compile(r"[^/]+\.(json|txt|model|jinja)|1_Pooling/config\.json")
 HOW = "write hf://datasets/<org>/<repo>/<path>[@rev] or hf://<org>/<model>[@rev]"
 
 
@@ -114,7 +115,7 @@ def download_file(file: HubFile, path: Path, advance: Advance) -> None:
 
 
 def _list_model(api: HfApi, address: HubAddress, commit: str) -> tuple[bool, list[RepoFile]]:
-    tree = api.list_repo_tree(address.repo, revision=commit, repo_type=address.kind)
+    tree = api.list_repo_tree(address.repo, recursive=True, revision=commit, repo_type=address.kind)
     files = [entry for entry in tree if isinstance(entry, RepoFile)]
     if not any(WEIGHTS.fullmatch(file.path) for file in files):
         raise DataError(

@@ -14,6 +14,10 @@ class ModelConfig(Config):
     """`scratch`, or a path, `s3://` or `hf://` address of a model in the Hugging Face layout. Default `scratch`."""
     depth: int = Field(3, ge=1, le=48)
     """Size of a model from scratch by one dial: layers, with width 64 x depth and depth heads. Default 3."""
+    pooling: Literal["auto", "base", "mean"] = "auto"
+    """What a base's head reads of a text: `base` what the model was built with, mostly the first token; `mean` starts
+    as the mean of all tokens, in one more layer (BERT and RoBERTa). Default `auto`: `mean` for a base that says in
+    `1_Pooling/config.json` that it was trained so, as sentence encoders do."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Share of activations zeroed in training, 0 to 1. Default 0.1."""
 

@@ -25,6 +25,7 @@ from fairlead.formats.model import usable_positions
 from fairlead.formats.tokens import TokensManifest
 from fairlead.training.config import ModelConfig
 from fairlead.training.layout import check_layout
+from fairlead.training.pooling import add_mean_pooling, wants_mean_pooling
 
 WIDTH_PER_DEPTH = 64
 # The vocabulary's embedding is padded to a multiple of this, for aligned matrices; the spare rows never get a token.
@@ -105,9 +106,15 @@ def _from_base(base: Path, model: ModelConfig, tokens: TokensManifest) -> nn.Mod
     _check_fit(base, config, tokens)
     config.update({name: model.dropout for name in DROPOUT_FIELDS if hasattr(config, name)} | _labels(tokens))
     config.pad_token_id = tokens.pad_token_id
+    pools_mean = wants_mean_pooling(base, config.model_type, model.pooling)
+    if pools_mean:
+        config.num_hidden_layers += 1
     # A base that was trained on other classes brings a head of another shape: it is drawn anew.
     arguments = _loading() | {"config": config, "ignore_mismatched_sizes": True}
-    return _module(_read(base, lambda: AutoModelForSequenceClassification.from_pretrained(base, **arguments)))
+    loaded = _module(_read(base, lambda: AutoModelForSequenceClassification.from_pretrained(base, **arguments)))
+    if pools_mean:
+        add_mean_pooling(loaded)
+    return loaded
 
 
 def _check_fit(base: Path, config: Any, tokens: TokensManifest) -> None:
