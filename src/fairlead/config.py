@@ -91,6 +91,9 @@ def _sentence(cls: type[Config], error: ValidationError, where: str) -> str:
     if first["type"] == "missing":
         return f"{where}: {path!r} is missing; set it in the project file or with --set {path}=..."
     reason = first["msg"].removeprefix("Value error, ")
+    if isinstance(first["input"], Mapping) and first["type"] == "value_error":
+        # A whole section was refused: its reason names the settings that contradict each other.
+        return f"{where}: {'.'.join([*map(str, first['loc']), reason])}"
     return f"{where}: {path} = {_short(first['input'])} is refused: {reason}; correct the value"
 
 

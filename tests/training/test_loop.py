@@ -136,9 +136,12 @@ def test_settings_change_the_curve(make_loop: MakeLoop, tmp_path: Path, changes:
     assert curve(tmp_path / "changed")[-1] == pytest.approx(curve(tmp_path / "plain")[-1], abs=1.0)
 
 
-def test_micro_batches_do_not_change_the_gradient(make_loop: MakeLoop, tmp_path: Path) -> None:
+@pytest.mark.parametrize("changes", [{}, {"class_weights": {"cat": 1, "dog": 9, "eel": 2}}, {"loss": "focal"}])
+def test_micro_batches_do_not_change_the_gradient(
+    make_loop: MakeLoop, tmp_path: Path, changes: dict[str, object]
+) -> None:
     for name, tokens in (("many", 16), ("one", 4096)):
-        loop = make_loop(tmp_path / name, micro_batch_tokens=tokens, max_steps=1)
+        loop = make_loop(tmp_path / name, micro_batch_tokens=tokens, max_steps=1, **changes)
         for module in loop.model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0

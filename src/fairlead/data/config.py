@@ -64,7 +64,7 @@ class DataConfig(Config):
     def _rows_left(self) -> Self:
         fractions = (0 if self.validation else self.validation_fraction, 0 if self.test else self.test_fraction)
         if sum(fractions) >= 1:
-            raise ValueError("validation_fraction and test_fraction leave no rows to train on")
+            raise ValueError("validation_fraction and test_fraction leave no rows to train on; lower one of them")
         return self
 
 

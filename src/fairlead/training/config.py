@@ -1,10 +1,14 @@
 """Settings of the model and of training."""
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fairlead.config import Config
+from fairlead.training.combinations import check_combinations
+
+Metric = Literal["macro_f1", "micro_f1", "weighted_f1", "accuracy", "mcc", "calibration_error", "loss", "perplexity"]
+Weight = Annotated[float, Field(gt=0, le=1e6)]
 
 
 class ModelConfig(Config):
@@ -47,11 +51,25 @@ class TrainConfig(Config):
     """Share of all steps in which the learning rate rises from 0, 0 to 1. Default 0.06."""
     gradient_clip: float = Field(1.0, ge=0)
     """Norm of the whole gradient at most; 0 leaves it alone. Default 1.0."""
+    loss: Literal["auto", "cross_entropy", "focal", "bce", "mse"] = "auto"
+    """What is minimised: `cross_entropy` or `focal` where a row has one label, `bce` or `focal` where it has several,
+    `mse` for numbers. Default `auto`: the first that fits."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """Probability mass spread over all classes in the loss. Default 0."""
+    focal_gamma: float | None = Field(None, ge=0, le=10)
+    """How much less a row counts in `focal` the more certainly it is right: (1 - p)^gamma. Default: 2."""
+    class_weights: Literal["balanced", "effective_number"] | dict[str, Weight] | None = None
+    """Weight of each class in the loss where a row has one label: `balanced`, by `effective_number` of samples, or by
+    hand by class name; scaled to a mean of 1 over the training rows. Default: all alike."""
+    effective_number_beta: float | None = Field(None, ge=0, lt=1)
+    """Share that a further sample of a class adds less than the one before; nearer to 1 is nearer to `balanced`.
+    Default: 0.999."""
+    positive_weights: Literal["balanced"] | dict[str, Weight] | None = None
+    """Weight of a class's positives in the loss where a row has several labels: `balanced` (negatives / positives), or
+    by hand by class name, others 1. Default: 1."""
     eval_every_steps: int | None = Field(None, ge=1)
     """Steps between validations. Default: once an epoch."""
-    metric: Literal["macro_f1", "accuracy", "loss"] = "macro_f1"
+    metric: Metric = "macro_f1"
     """Validation metric that picks the best step and stops early. Default `macro_f1`."""
     patience: int | None = Field(None, ge=1)
     """Validations without improvement after which training stops. Default: never."""
@@ -67,3 +85,8 @@ class TrainConfig(Config):
     """CPU threads of each process. Default: physical cores shared among the processes."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of weights, order and dropout, 0 to 2^32 - 1. Default 0."""
+
+    @model_validator(mode="after")
+    def _every_setting_counts(self) -> Self:
+        check_combinations(self)
+        return self

@@ -25,10 +25,12 @@ from fairlead.training.batches import Plan, Rows, collate, micro_batches, overhe
 from fairlead.training.checkpoint import Best, State
 from fairlead.training.config import TrainConfig
 from fairlead.training.distributed import Group
-from fairlead.training.losses import cross_entropy_B, is_better
 from fairlead.training.metrics import MetricLog
+from fairlead.training.models import class_names
+from fairlead.training.objective import single_label_loss
 from fairlead.training.optimizers import build_optimizer, clip_gradient, set_learning_rate
 from fairlead.training.schedules import learning_rate
+from fairlead.training.scores import is_better
 from fairlead.training.validation import validate
 
 # The rows of a validation batch need no memory for gradients.
@@ -62,6 +64,7 @@ class Loop:
         self.log, self.stop_requested = log, stop_requested
         self.plan = Plan(splits.train.num_rows, config.batch_size, config.epochs, config.max_steps, config.seed)
         self.model = model.to(group.device).train()
+        self._loss_B = single_label_loss(config, class_names(model), splits.train.labels, group.device)
         self._lengths = splits.train.lengths
         self._overhead = overhead_tokens(_num_working_parameters(model))
         self._pieces = micro_batches(
@@ -147,7 +150,7 @@ class Loop:
         batch = collate(self.splits.train, rows, self.splits.pad_token_id).to(self.group.device)
         with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             logits_BC = model(input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT).logits
-        return cross_entropy_B(logits_BC, batch.labels_B, self.config.label_smoothing).sum()
+        return self._loss_B(logits_BC, batch.labels_B).sum()
 
     def _validate(self) -> bool:
         """Score the current step and keep its checkpoint; False when told to stop meanwhile."""

@@ -71,6 +71,12 @@ def load_classifier(folder: Path) -> nn.Module:
     return _module(model).eval()
 
 
+def class_names(model: nn.Module) -> list[str]:
+    """The names of its classes, by class id."""
+    id2label: dict[int, str] = model.config.id2label  # type: ignore[union-attr,assignment]
+    return [id2label[index] for index in range(len(id2label))]
+
+
 def _from_scratch(model: ModelConfig, tokens: TokensManifest) -> nn.Module:
     """ModernBERT: on banking77 at depth 3, one epoch (50 CPU seconds) gives 83 % validation accuracy.
 

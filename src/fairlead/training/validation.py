@@ -10,7 +10,8 @@ from fairlead.events import Progress
 from fairlead.formats.tokens import TokenArrays
 from fairlead.training.batches import Rows, collate
 from fairlead.training.distributed import Group
-from fairlead.training.losses import cross_entropy_B, scores
+from fairlead.training.losses import cross_entropy_B
+from fairlead.training.scores import classification_scores
 
 
 @torch.no_grad()
@@ -27,8 +28,8 @@ def validate(
     Each process fills in its own rows of a table of zeros, so the sum over processes is the whole
     table without rounding.
     """
-    # float64 holds class ids and float32 losses exactly; one row more counts the processes told to stop.
-    table = torch.zeros(arrays.num_rows + 1, 2, dtype=torch.float64)
+    # float64 holds class ids and float32 numbers exactly; one row more counts the processes told to stop.
+    table = torch.zeros(arrays.num_rows + 1, 3, dtype=torch.float64)
     own = pieces[group.rank :: group.world_size]
     progress = Progress("train", "validating", sum(map(len, own)), "rows")
     model.eval()
@@ -38,8 +39,9 @@ def validate(
             break
         batch = collate(arrays, rows, pad_token_id).to(group.device)
         logits_BC = model(input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT).logits
-        table[rows, 0] = logits_BC.argmax(dim=1).double().cpu()
-        table[rows, 1] = cross_entropy_B(logits_BC, batch.labels_B).double().cpu()
+        confidence_B, predicted_B = logits_BC.float().softmax(dim=1).max(dim=1)
+        losses_B = cross_entropy_B(logits_BC, batch.labels_B)
+        table[rows] = torch.stack([predicted_B.double(), confidence_B.double(), losses_B.double()], dim=1).cpu()
         if group.is_first:
             progress.advance(len(rows))
     model.train()
@@ -47,4 +49,5 @@ def validate(
     if whole[-1, 0] > 0:
         return None
     labels = np.asarray(arrays.labels, dtype=np.int64)
-    return scores(whole[:-1, 0].astype(np.int64), labels, whole[:-1, 1])
+    predicted, confidence, losses = whole[:-1].T
+    return classification_scores(predicted.astype(np.int64), confidence, labels, losses)

@@ -1,0 +1,49 @@
+"""Settings that would do nothing beside others: they are refused, since whoever set them expects an effect.
+
+A setting counts as set when it differs from its default: resolved settings carry every field.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+
+@dataclass(frozen=True)
+class Needs:
+    """`setting` has an effect only where `other` is one of `values`."""
+
+    setting: str
+    other: str
+    values: tuple[Any, ...]
+
+
+RULES = (
+    Needs("focal_gamma", "loss", ("focal",)),
+    Needs("label_smoothing", "loss", ("auto", "cross_entropy", "bce")),
+    Needs("class_weights", "loss", ("auto", "cross_entropy", "focal")),
+    Needs("positive_weights", "loss", ("auto", "bce", "focal")),
+    Needs("effective_number_beta", "class_weights", ("effective_number",)),
+)
+
+
+def check_combinations(config: BaseModel, rules: Iterable[Needs] = RULES) -> None:
+    """Raise ValueError for the first setting that does nothing, with the setting that it would need."""
+    for rule in rules:
+        if is_set(config, rule.setting) and getattr(config, rule.other) not in rule.values:
+            raise ValueError(_sentence(config, rule))
+
+
+def is_set(config: BaseModel, name: str) -> bool:
+    """Whether a setting differs from its default."""
+    return bool(getattr(config, name) != type(config).model_fields[name].get_default(call_default_factory=True))
+
+
+def _sentence(config: BaseModel, rule: Needs) -> str:
+    value, other = getattr(config, rule.setting), getattr(config, rule.other)
+    wanted = " or ".join(str(value) for value in rule.values if value != "auto")
+    return (
+        f"{rule.setting} = {value} does nothing with {rule.other} = {other}; "
+        f"set {rule.other} to {wanted}, or leave {rule.setting} away"
+    )
