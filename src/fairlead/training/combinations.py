@@ -25,6 +25,13 @@ RULES = (
     Needs("class_weights", "loss", ("auto", "cross_entropy", "focal")),
     Needs("positive_weights", "loss", ("auto", "bce", "focal")),
     Needs("effective_number_beta", "class_weights", ("effective_number",)),
+    Needs("momentum", "optimizer", ("sgd", "rmsprop")),
+    Needs("beta1", "optimizer", ("adamw", "adam")),
+    Needs("beta2", "optimizer", ("adamw", "adam")),
+    Needs("rmsprop_decay", "optimizer", ("rmsprop",)),
+    Needs("epsilon", "optimizer", ("adamw", "adam", "rmsprop", "adagrad")),
+    Needs("warmup_share", "warmup_steps", (None,)),
+    Needs("final_rate_share", "schedule", ("linear", "cosine")),
 )
 
 
@@ -42,8 +49,6 @@ def is_set(config: BaseModel, name: str) -> bool:
 
 def _sentence(config: BaseModel, rule: Needs) -> str:
     value, other = getattr(config, rule.setting), getattr(config, rule.other)
-    wanted = " or ".join(str(value) for value in rule.values if value != "auto")
-    return (
-        f"{rule.setting} = {value} does nothing with {rule.other} = {other}; "
-        f"set {rule.other} to {wanted}, or leave {rule.setting} away"
-    )
+    wanted = " or ".join(str(value) for value in rule.values if value not in ("auto", None))
+    instead = f"set {rule.other} to {wanted}, or leave {rule.setting} away" if wanted else "leave one of the two away"
+    return f"{rule.setting} = {value} does nothing with {rule.other} = {other}; {instead}"

@@ -41,16 +41,41 @@ class TrainConfig(Config):
     """Update rule. Default `adamw`."""
     learning_rate: float = Field(3e-4, gt=0, le=10)
     """Peak step size. Default 3e-4."""
+    head_rate_factor: float = Field(1.0, gt=0, le=1000)
+    """Learning rate of the head by that of the rest: a new head on a trained base may want 10. Default 1."""
+    layer_rate_decay: float = Field(1.0, gt=0, le=1)
+    """Learning rate of each layer by that of the layer above it; the topmost has this times the head's place, the
+    embeddings the least. 0.8 to 0.95 keep a trained base near where it was. Default 1."""
     weight_decay: float = Field(0.01, ge=0, le=1)
     """Decay of matrices; biases and normalisations are not decayed. Default 0.01."""
     momentum: float = Field(0.9, ge=0, lt=1)
     """Momentum of SGD and RMSProp. Default 0.9."""
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """Decay of the learning rate to 0 after warm-up. Default `linear`."""
+    beta1: float = Field(0.9, ge=0, lt=1)
+    """Share of the mean gradient that Adam and AdamW keep each step. Default 0.9."""
+    beta2: float = Field(0.999, ge=0, lt=1)
+    """Share of the mean squared gradient that Adam and AdamW keep each step. Default 0.999."""
+    rmsprop_decay: float = Field(0.99, ge=0, lt=1)
+    """Share of the mean squared gradient that RMSProp keeps each step. Default 0.99."""
+    epsilon: float | None = Field(None, gt=0, le=1)
+    """Added to the divisor of all rules but SGD. Default: 1e-8, for Adagrad 1e-10."""
+    schedule: Literal["linear", "cosine", "inverse_sqrt", "constant"] = "linear"
+    """Decay of the learning rate after warm-up. Default `linear`."""
     warmup_share: float = Field(0.06, ge=0, lt=1)
     """Share of all steps in which the learning rate rises from 0, 0 to 1. Default 0.06."""
+    warmup_steps: int | None = Field(None, ge=0)
+    """Steps in which the learning rate rises from 0. Default: by `warmup_share`."""
+    final_rate_share: float = Field(0.0, ge=0, lt=1)
+    """Share of the peak that `linear` and `cosine` fall to, 0 to 1. Default 0."""
     gradient_clip: float = Field(1.0, ge=0)
     """Norm of the whole gradient at most; 0 leaves it alone. Default 1.0."""
+    gradient_clip_value: float = Field(0.0, ge=0)
+    """Size of each value of the gradient at most, before its norm is bounded; 0 leaves it alone. Default 0."""
+    freeze_embeddings: bool = False
+    """Whether the embeddings stay as they are. Default false."""
+    freeze_layers: int = Field(0, ge=0)
+    """Layers that stay as they are, from the first; the embeddings are not among them. Default 0."""
+    freeze: list[str] = Field(default_factory=list)
+    """Weights that stay as they are, by patterns of their names: `*.layers.0.mlp.*`, `*bias`. Default: none."""
     loss: Literal["auto", "cross_entropy", "focal", "bce", "mse"] = "auto"
     """What is minimised: `cross_entropy` or `focal` where a row has one label, `bce` or `focal` where it has several,
     `mse` for numbers. Default `auto`: the first that fits."""
@@ -89,4 +114,7 @@ class TrainConfig(Config):
     @model_validator(mode="after")
     def _every_setting_counts(self) -> Self:
         check_combinations(self)
+        warmup = self.warmup_share if self.warmup_steps is None else self.warmup_steps
+        if self.schedule == "inverse_sqrt" and not warmup:
+            raise ValueError("schedule = inverse_sqrt falls by the length of the warm-up, and there is none; set one")
         return self

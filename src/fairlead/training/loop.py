@@ -25,6 +25,7 @@ from fairlead.training.batches import Plan, Rows, collate, micro_batches, overhe
 from fairlead.training.checkpoint import Best, State
 from fairlead.training.config import TrainConfig
 from fairlead.training.distributed import Group
+from fairlead.training.layers import freeze
 from fairlead.training.metrics import MetricLog
 from fairlead.training.models import class_names
 from fairlead.training.objective import single_label_loss
@@ -73,6 +74,7 @@ class Loop:
             config.micro_batch_tokens * VALIDATION_BUDGET_FACTOR,
             self._overhead,
         )
+        freeze(self.model, config)
         _freeze_unreached(self.model, self._micro_loss(self.model, _all_rows(splits.train)[:1]))
         self.optimizer = build_optimizer(self.model, config)
         self.state = self._resume()
@@ -113,7 +115,7 @@ class Loop:
         own = [self._backward(step, rows), float(self.stop_requested())]
         sums = self.group.sum(torch.tensor(own, dtype=torch.float64, device=self.group.device))
         loss = float(sums[0]) / len(rows)
-        norm = clip_gradient(self.model, self.config.gradient_clip)
+        norm = clip_gradient(self.model, self.config)
         _check_finite(step, loss, norm)
         self.optimizer.step()
         num_tokens = int(self._lengths[rows].sum())
