@@ -39,7 +39,8 @@ def depths(model: nn.Module) -> Depths:
     """The depth of each weight of a Hugging Face model; without layers all of the base has depth 0."""
     prefix, base = _base(model)
     layers = [f"{prefix}{name}.{index}." for name, stack in _stacks(base) for index in range(len(stack))]
-    by_name, in_stack = {}, set()
+    by_name: dict[str, int] = {}
+    in_stack: set[str] = set()
     for name, _ in model.named_parameters():
         depth = len(layers) if in_stack else 0
         for index, layer in enumerate(layers):
