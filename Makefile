@@ -31,6 +31,7 @@ check: $(BIN)/.installed-dev ## Check format, lint, types, import contracts and 
 
 bench: $(BIN)/.installed-dev ## Measure what docs/benchmarks.md states, on the data sets in FAIRLEAD_DATASETS
 	$(BIN)/python -m benchmarks.quality
+	$(BIN)/python -m benchmarks.training
 
 compile: $(BIN)/.installed ## Write the KFP package of the pipeline to build/training.yaml
 	$(BIN)/fairlead compile --output build/training.yaml

@@ -1,0 +1,140 @@
+"""Workloads of the training benchmark: real words, real classes, and the lengths that texts have.
+
+Queries of banking77 alone are short (a dozen tokens). Here queries of one class are joined until they reach a
+length drawn from a log-normal distribution with mean 50, cut at 256 tokens: many short texts and a long tail,
+as tickets, reviews and mails have.
+"""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig
+
+from benchmarks.quality import DATASETS, encoder
+from fairlead.formats import tokens as token_format
+from fairlead.formats.digests import of_file, of_json
+from fairlead.formats.tokens import TokensManifest, TokenSplit
+
+NUM_CLASSES, MAX_LENGTH = 8, 256
+MEAN_LENGTH, SIGMA = 50.0, 0.7
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A model, and how much of it one run of the benchmark trains."""
+
+    name: str
+    base: str
+    """`minilm` for the pre-trained MiniLM, `bert-base` for random weights of BERT-base's shape."""
+    train: int
+    """Training examples; every side sees each once."""
+    validation: int
+    turn: int
+    """Examples between which the sides take turns."""
+    target: float | None
+    """Validation accuracy whose time is reported."""
+
+
+def quick_workloads() -> list[Workload]:
+    """Ends in under 8 minutes on two logical CPUs."""
+    return [
+        Workload("MiniLM (6 x 384), pre-trained", "minilm", 512, 96, 128, 0.9),
+        Workload("BERT-base (12 x 768), random weights", "bert-base", 64, 32, 32, None),
+    ]
+
+
+def full_workloads() -> list[Workload]:
+    """Four times the examples."""
+    return [
+        Workload("MiniLM (6 x 384), pre-trained", "minilm", 2048, 192, 256, 0.9),
+        Workload("BERT-base (12 x 768), random weights", "bert-base", 256, 64, 64, None),
+    ]
+
+
+def prepare(workload: Workload, folder: Path) -> None:
+    """Write `folder/model` (weights with their head, for every side the same) and `folder/tokens`."""
+    tokenizer = AutoTokenizer.from_pretrained(encoder(), local_files_only=True)
+    generator = np.random.default_rng(SEED)
+    texts, labels = _queries()
+    splits = {}
+    for name, rows in (("train", workload.train), ("validation", workload.validation)):
+        splits[name] = _write_split(folder / "tokens", name, rows, tokenizer, texts, labels, generator)
+    tokenizer.save_pretrained(folder / "tokens" / token_format.TOKENIZER)
+    names = [str(i) for i in range(NUM_CLASSES)]
+    token_format.write_manifest(folder / "tokens", _manifest(splits, names, len(tokenizer)))
+    _model(workload.base).save_pretrained(folder / "model")
+
+
+def _model(base: str) -> Any:
+    import torch
+
+    torch.manual_seed(SEED)
+    if base == "minilm":
+        return AutoModelForSequenceClassification.from_pretrained(encoder(), num_labels=NUM_CLASSES)
+    return AutoModelForSequenceClassification.from_config(BertConfig(num_labels=NUM_CLASSES))
+
+
+def _queries() -> tuple[list[str], npt.NDArray[np.int64]]:
+    """The queries of the first classes of banking77."""
+    with (DATASETS / "banking77" / "train.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    chosen = sorted({row["category"] for row in rows})[:NUM_CLASSES]
+    rows = [row for row in rows if row["category"] in chosen]
+    return [row["text"] for row in rows], np.array([chosen.index(row["category"]) for row in rows])
+
+
+def _write_split(
+    folder: Path,
+    name: str,
+    num_rows: int,
+    tokenizer: Any,
+    texts: list[str],
+    labels: npt.NDArray[np.int64],
+    generator: np.random.Generator,
+) -> TokenSplit:
+    folder.mkdir(parents=True, exist_ok=True)
+    classes = generator.integers(0, NUM_CLASSES, num_rows)
+    rows = [_row(tokenizer, texts, np.flatnonzero(labels == label), generator) for label in classes]
+    offsets = np.cumsum([0, *map(len, rows)])
+    files = token_format.split_files(folder, name)
+    np.concatenate(rows).astype("<u2").tofile(files["tokens"])
+    offsets.astype("<i8").tofile(files["offsets"])
+    classes.astype("<i4").tofile(files["labels"])
+    return TokenSplit(
+        num_rows=num_rows,
+        num_tokens=int(offsets[-1]),
+        digests={kind: of_file(path) for kind, path in files.items()},
+        length_quantiles={},
+        truncated_share=0.0,
+        unknown_token_share=0.0,
+    )
+
+
+def _row(tokenizer: Any, texts: list[str], of_class: npt.NDArray[np.int64], generator: np.random.Generator) -> Any:
+    """Queries of one class, joined and cut to a length that is drawn."""
+    length = int(np.clip(generator.lognormal(np.log(MEAN_LENGTH) - SIGMA**2 / 2, SIGMA), 6, MAX_LENGTH))
+    ids: list[int] = []
+    while len(ids) < length - 2:
+        ids += tokenizer(texts[int(generator.choice(of_class))], add_special_tokens=False)["input_ids"]
+    return np.array([tokenizer.cls_token_id, *ids[: length - 2], tokenizer.sep_token_id])
+
+
+def _manifest(splits: dict[str, TokenSplit], labels: list[str], vocab_size: int) -> TokensManifest:
+    digest = of_json({name: split.to_dict() for name, split in splits.items()})
+    return TokensManifest(
+        digest=digest,
+        data_digest=digest,
+        tokenizer_digest=digest,
+        vocab_size=vocab_size,
+        pad_token_id=0,
+        max_length=MAX_LENGTH,
+        dtype="uint16",
+        labels=labels,
+        splits=splits,
+        config={},
+    )
