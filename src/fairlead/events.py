@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from fairlead.names import EVENTS_ENV
@@ -78,24 +78,28 @@ class Progress:
         if not os.environ.get(EVENTS_ENV):
             print(f"{self.what}: {self.total or 'all'} {self.unit}", file=sys.stderr, flush=True)
 
-    def advance(self, count: int = 1, note: str = "") -> None:
-        """Add `count` units; `note` is shown beside the bar (`loss 1.31`)."""
+    def advance(self, count: int = 1, note: str | Callable[[], str] = "", seconds_left: float | None = None) -> None:
+        """Add `count` units; `note` is shown beside the bar (`loss 1.31`), and is called only when it is.
+
+        `seconds_left` is for who knows it better than the rate of the last seconds says.
+        """
         self.done += count
         now = time.monotonic()
         if now - self._told >= SECONDS_BETWEEN_EVENTS or self.done == self.total:
             self._told = now
-            self._tell(note)
+            self._tell(_text(note), seconds_left)
         if not os.environ.get(EVENTS_ENV) and now - self._logged >= SECONDS_BETWEEN_LOG_LINES:
             self._logged = now
             rate = self.done / (now - self._started)
             of = f"/{self.total}" if self.total else ""
             print(
-                f"{self.what}: {self.done}{of} {self.unit}, {rate:.1f} {self.unit}/s {note}",
+                f"{self.what}: {self.done}{of} {self.unit}, {rate:.1f} {self.unit}/s {_text(note)}",
                 file=sys.stderr,
                 flush=True,
             )
 
-    def _tell(self, note: str) -> None:
+    def _tell(self, note: str, seconds_left: float | None = None) -> None:
+        known = {} if seconds_left is None else {"seconds_left": round(seconds_left, 1)}
         emit(
             "progress",
             self.stage,
@@ -104,7 +108,12 @@ class Progress:
             total=self.total,
             unit=self.unit,
             note=note,
+            **known,
         )
+
+
+def _text(note: str | Callable[[], str]) -> str:
+    return note if isinstance(note, str) else note()
 
 
 def track(items: Iterable[T], stage: str, what: str, total: int | None, unit: str) -> Iterator[T]:

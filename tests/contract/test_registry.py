@@ -279,6 +279,17 @@ def test_a_point_logged_again_replaces_the_one_before(registry: Registry) -> Non
         registry.log_metrics("run-9", [MetricPoint("loss", 0, 1.0, 1.0)])
 
 
+def test_points_of_steps_that_are_done_again_can_be_forgotten(registry: Registry) -> None:
+    for run in ("run-1", "run-2"):
+        start_run(registry, run)
+        registry.log_metrics(run, [MetricPoint(name, step, 1.0, 1.0) for name in ("a", "b") for step in range(4)])
+    registry.drop_metrics("run-1", 1)
+    assert [(p.name, p.step) for p in registry.metric_history("run-1")] == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
+    assert len(registry.metric_history("run-2")) == 8
+    with pytest.raises(NotFound):
+        registry.drop_metrics("run-9", 1)
+
+
 def test_a_run_is_read_while_another_connection_writes(url: str, registry: Registry) -> None:
     start_run(registry)
     stop, errors = threading.Event(), list[Exception]()

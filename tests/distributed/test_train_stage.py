@@ -78,6 +78,8 @@ class Reference:
         train(**arguments(Corpus(folder), self.output))
         self.run, self.digest = only_run(), read_training(self.output).weights_digest
         self.losses = losses(self.run.run_id)
+        with open_registry() as registry:
+            self.metrics = {point.name for point in registry.metric_history(self.run.run_id)}
         self.home = places.home()
 
 
@@ -98,6 +100,8 @@ def test_it_leaves_a_model_a_record_and_a_run(reference: Reference) -> None:
     assert (reference.output / "tokenizer.json").is_file()
     assert reference.run.status == "finished" and reference.run.metrics == record.validation
     assert len(reference.losses) == 54
+    names = {"padding_share", "tokens_per_second", "memory_bytes", "num_steps", "logging_share", "validation/macro_f1"}
+    assert names <= reference.metrics
     assert not list(reference.home.glob("checkpoints/*/step-*"))
 
 

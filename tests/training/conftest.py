@@ -12,9 +12,8 @@ from fairlead.formats import tokens
 from fairlead.training.config import ModelConfig, TrainConfig
 from fairlead.training.distributed import Group
 from fairlead.training.loop import Loop, Splits
-from fairlead.training.metrics import MetricLog
 from fairlead.training.models import build_model
-from tests.training.corpus import Corpus, Recorder
+from tests.training.corpus import Corpus, PromptLog, Recorder
 
 
 @pytest.fixture
@@ -57,7 +56,7 @@ def make_loop(corpus: Corpus, settings: dict[str, Any], group: Group) -> Callabl
         )
         torch.manual_seed(config.seed)
         model = build_model(ModelConfig(depth=1), corpus.manifest)
-        log = MetricLog(Recorder(folder), "run_1")
+        log = PromptLog(Recorder(folder))
         return Loop(config, model, splits, group, folder, log, stop_requested)
 
     return make

@@ -1,7 +1,7 @@
 """A small tokenized data version that can be learned, and what a loop leaves behind."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,22 @@ class Recorder:
 
     def read(self) -> dict[str, dict[str, float]]:
         return json.loads(self.path.read_text()) if self.path.exists() else {}
+
+
+class PromptLog:
+    """Takes what a MetricLog takes, and writes it at once."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def begin(self, *_: Any) -> None:
+        pass
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        self._recorder.log_metrics("run_1", [MetricPoint(name, step, value, 0.0) for name, value in values.items()])
+
+    def pending(self) -> list[MetricPoint]:
+        return []
 
 
 def curve(folder: Path, name: str = "loss") -> list[float]:

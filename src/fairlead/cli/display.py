@@ -20,6 +20,8 @@ MARKS = {"waiting": "·", "running": "▸", "cached": "✓", "done": "✓", "fai
 STYLES = {"waiting": "dim", "running": "cyan", "cached": "green", "done": "green", "failed": "red"}
 BAR_WIDTH = 16
 NAME_WIDTH = 10
+# What fits beside bar, count, rate and time left in 80 columns; a longer note has the line below.
+LONGEST_NOTE = 24
 SECONDS_BETWEEN_LINES = 5.0
 REFRESHES_PER_SECOND = 8
 
@@ -104,6 +106,8 @@ def render(road: Road) -> "RenderableType":
         name = "bold" if line.state == "running" else "dim" if line.state == "waiting" else ""
         text = Text(no_wrap=True, overflow="ellipsis").append(MARKS[line.state], style=STYLES[line.state])
         lines.append(text.append(f" {line.name:<{width}} ", style=name).append_text(_status(line)))
+        if line.state == "running" and len(line.note) > LONGEST_NOTE:
+            lines.append(Text(f"{'':{width + 3}}{line.note}", style="dim", no_wrap=True, overflow="ellipsis"))
     return Group(*lines)
 
 
@@ -130,7 +134,8 @@ def _running(line: StageLine) -> "Text":
     if line.total:
         full = min(BAR_WIDTH, BAR_WIDTH * line.done // line.total)
         text.append("━" * full, style="cyan").append("─" * (BAR_WIDTH - full), style="bright_black").append(" ")
-    return text.append("  ".join(_counted(line))).append(f"  {line.note}" if line.note else "", style="dim")
+    beside = line.note if len(line.note) <= LONGEST_NOTE else ""
+    return text.append("  ".join(_counted(line))).append(f"  {beside}" if beside else "", style="dim")
 
 
 def _counted(line: StageLine) -> list[str]:

@@ -32,6 +32,7 @@ class StageLine:
     unit: str = ""
     note: str = ""
     rows: dict[str, Any] = field(default_factory=dict)
+    told_left: float | None = None
     samples: deque[tuple[float, int]] = field(default_factory=deque)
 
     def rate(self) -> float | None:
@@ -42,7 +43,9 @@ class StageLine:
         return (after - before) / (now - then) if now > then else None
 
     def seconds_left(self) -> float | None:
-        """Seconds to the end at the present rate; None when the end or the rate is not known."""
+        """Seconds to the end as the stage says, or at the present rate; None when neither is known."""
+        if self.told_left is not None:
+            return self.told_left
         rate = self.rate()
         return max(0.0, (self.total - self.done) / rate) if self.total and rate else None
 
@@ -103,6 +106,7 @@ class Road:
             line.samples.clear()
         line.what, line.done, line.total = what, int(event.get("done") or 0), event.get("total")
         line.unit, line.note = str(event.get("unit", "")), str(event.get("note", ""))
+        line.told_left = event.get("seconds_left")
         line.samples.append((now, line.done))
         while len(line.samples) > 2 and now - line.samples[0][0] > RATE_SECONDS:
             line.samples.popleft()

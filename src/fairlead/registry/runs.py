@@ -50,6 +50,13 @@ def log(connection: Connection, run_id: str, points: Sequence[MetricPoint]) -> N
     upsert(connection, metric_points, rows, update=["value", "time"])
 
 
+def drop(connection: Connection, run_id: str, after_step: int) -> None:
+    """Delete the points of later steps."""
+    require(connection, run_id)
+    late = (metric_points.c.run_id == run_id) & (metric_points.c.step > after_step)
+    connection.execute(delete(metric_points).where(late))
+
+
 def finish(
     connection: Connection,
     run_id: str,

@@ -93,6 +93,11 @@ class Registry:
         with self._database.writing() as connection:
             runs.log(connection, run_id, points)
 
+    def drop_metrics(self, run_id: str, after_step: int) -> None:
+        """Forget a run's points of later steps than `after_step`, which it does again. Raises NotFound."""
+        with self._database.writing() as connection:
+            runs.drop(connection, run_id, after_step)
+
     def finish_run(
         self,
         run_id: str,

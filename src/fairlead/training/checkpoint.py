@@ -57,6 +57,8 @@ class State(Config):
     """Whether patience ran out at this step."""
     seconds: float = 0.0
     """Wall time of training up to this step, restarts not counted."""
+    points: list[tuple[str, int, float | None, float]] = Field(default_factory=list)
+    """Metrics of steps done that the registry had not got yet: name, step, value (None for NaN) and time."""
     files: dict[str, str] = Field(default_factory=dict)
     """SHA-256 by file name."""
 

@@ -25,8 +25,9 @@ from fairlead.training.batches import Plan, Rows, collate, micro_batches, overhe
 from fairlead.training.checkpoint import Best, State
 from fairlead.training.config import TrainConfig
 from fairlead.training.distributed import Group
+from fairlead.training.figures import Figures, computed_tokens
 from fairlead.training.layers import freeze
-from fairlead.training.metrics import MetricLog
+from fairlead.training.metrics import MetricLog, from_rows, to_rows
 from fairlead.training.models import class_names
 from fairlead.training.objective import single_label_loss
 from fairlead.training.optimizers import build_optimizer, clip_gradient, set_learning_rate
@@ -78,6 +79,8 @@ class Loop:
         _freeze_unreached(self.model, self._micro_loss(self.model, _all_rows(splits.train)[:1]))
         self.optimizer = build_optimizer(self.model, config)
         self.state = self._resume()
+        self.figures = Figures(config, group, self.plan.num_steps, self._validate_every)
+        self._num_computed = 0
         self._ddp = self._wrap()
 
     def run(self) -> bool:
@@ -85,6 +88,9 @@ class Loop:
         self._clock = time.monotonic()
         progress = Progress("train", "training", self.plan.num_steps, "steps")
         progress.done = self.state.step
+        if self.log:
+            pending = from_rows(self.state.points)
+            self.log.begin(self.state.step, self.plan.num_steps, pending, self.figures.sample)
         while True:
             if not self.state.validated and not self._validate():
                 return False
@@ -118,19 +124,20 @@ class Loop:
         norm = clip_gradient(self.model, self.config)
         _check_finite(step, loss, norm)
         self.optimizer.step()
-        num_tokens = int(self._lengths[rows].sum())
-        seconds = time.monotonic() - started
         self._advance(step=step, validated=not self._is_due(step))
-        rates = {"loss": loss, "learning_rate": rate, "gradient_norm": norm, "tokens_per_second": num_tokens / seconds}
-        if self.log:
-            self.log.add(step, rates)
         if self.group.is_first:
-            progress.advance(note=f"loss {loss:.4f}, {num_tokens / seconds:,.0f} tokens/s")
+            seconds, num_tokens = time.monotonic() - started, int(self._lengths[rows].sum())
+            rates = self.figures.step(seconds, num_tokens, self._num_computed)
+            if self.log:
+                self.log.add(step, {"loss": loss, "learning_rate": rate, "gradient_norm": norm, **rates})
+            left = self.figures.seconds_left(step)
+            progress.advance(note=lambda: self.figures.note(loss), seconds_left=left)
         return bool(sums[1] > 0)
 
     def _backward(self, step: int, rows: Rows) -> float:
         """Add this process's share of the gradient; the sum of its losses."""
         pieces = micro_batches(rows, self._lengths, self.config.micro_batch_tokens, self._overhead)
+        self._num_computed = computed_tokens(pieces, self._lengths)
         rank, world_size = self.group.rank, self.group.world_size
         num_rounds, total = -(-len(pieces) // world_size), 0.0
         for turn in range(num_rounds):
@@ -156,7 +163,7 @@ class Loop:
 
     def _validate(self) -> bool:
         """Score the current step and keep its checkpoint; False when told to stop meanwhile."""
-        splits = self.splits
+        splits, began = self.splits, time.monotonic()
         metrics = validate(
             self.model, splits.validation, self._pieces, splits.pad_token_id, self.group, self.stop_requested
         )
@@ -164,6 +171,7 @@ class Loop:
             self._save()
             return False
         self._judge(metrics)
+        self.figures.validated(metrics, self.state.best, time.monotonic() - began)
         if self.log:
             self.log.add(self.state.step, {f"validation/{name}": value for name, value in metrics.items()})
         self._save()
@@ -183,16 +191,19 @@ class Loop:
     def _save(self) -> None:
         if not self.group.is_first:
             return
-        if self.log:
-            self.log.flush()
-        self._advance(seconds=self.state.seconds + time.monotonic() - self._clock)
+        points = to_rows(self.log.pending()) if self.log else []
+        self._advance(seconds=self.state.seconds + time.monotonic() - self._clock, points=points)
         self._clock = time.monotonic()
         checkpoint.save(self.folder, self.state, self.model, self.optimizer)
         checkpoint.prune(self.folder, self.config.keep_checkpoints)
 
     def _is_due(self, step: int) -> bool:
-        every = self.config.eval_every_steps or self.plan.steps_per_epoch
-        return step % every == 0 or step == self.plan.num_steps
+        return step % self._validate_every == 0 or step == self.plan.num_steps
+
+    @property
+    def _validate_every(self) -> int:
+        """Steps between validations."""
+        return self.config.eval_every_steps or self.plan.steps_per_epoch
 
     def _advance(self, **changes: object) -> None:
         self.state = self.state.model_copy(update=changes)

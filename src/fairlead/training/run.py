@@ -27,9 +27,10 @@ from fairlead.training.config import ModelConfig, TrainConfig
 from fairlead.training.finished import copy_finished, hardware, read_finished
 from fairlead.training.job import Job
 from fairlead.training.layout import check_layout
+from fairlead.training.metrics import LOGGING_SHARE
 
 # These say how a run is carried out, not what it learns: a run resumes though they changed.
-CARRYING_OUT = ("processes", "threads", "checkpoint_every_steps", "keep_checkpoints")
+CARRYING_OUT = ("processes", "threads", "checkpoint_every_steps", "keep_checkpoints", "sinks", "hang_timeout_seconds")
 
 
 @stage("train")
@@ -55,10 +56,11 @@ def train_stage(
         print(f"train: {job.run_id} is finished; its model is used (remove {job.folder} to train anew)", flush=True)
     with open_registry() as registry:
         record = _note(registry, found, manifest) if found else _train(registry, job, manifest, processes)
+        logging = _logging_cost(registry, job.run_id)
     copy_finished(Path(job.folder), Path(output))
     checkpoint.remove_all(Path(job.folder))
     reused = {"reused": "yes: finished before"} if found else {}
-    result("train", _rows(record, Path(tokens), manifest) | reused)
+    result("train", _rows(record, Path(tokens), manifest) | logging | reused)
 
 
 def run_id(project: str, tokens_digest: str, parent: str | None, model: ModelConfig, config: TrainConfig) -> str:
@@ -192,6 +194,12 @@ def _check_tokenizer(manifest: TokensManifest, model: ModelConfig) -> None:
         raise Conflict(
             f"model.base: {redact(model.base)} cannot read tokens made for {base}; run tokenize again with this base"
         )
+
+
+def _logging_cost(registry: Registry, run_id: str) -> dict[str, str]:
+    """What logging took of the time of training, as the run itself measured it."""
+    shares = registry.metric_history(run_id, LOGGING_SHARE)
+    return {"logging": f"{100 * shares[-1].value:.2f} % of the time"} if shares else {}
 
 
 def _rows(record: TrainingRecord, tokens: Path, manifest: TokensManifest) -> dict[str, Any]:

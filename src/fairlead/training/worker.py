@@ -18,14 +18,13 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from fairlead.errors import FairleadError, TrainingError
 from fairlead.formats import tokens as token_format
-from fairlead.registry import open_registry
 from fairlead.stage import disk_sentence
 from fairlead.training import checkpoint
 from fairlead.training.distributed import Group, joined
 from fairlead.training.finished import write_finished
 from fairlead.training.job import Job, read_job
 from fairlead.training.loop import Loop, Splits
-from fairlead.training.metrics import MetricLog
+from fairlead.training.metrics import MetricLog, RegistrySink
 from fairlead.training.models import build_model
 
 LOCK = "lock"
@@ -95,13 +94,14 @@ def _leave(code: int) -> NoReturn:
 
 @contextlib.contextmanager
 def _metric_log(job: Job, group: Group) -> Iterator[MetricLog | None]:
-    """The first rank's log into the registry; what it could not write before, it writes or fails with at the end."""
+    """The first rank's log into the registry; however the run ends, the points of its last steps are written."""
     if not group.is_first:
         yield None
         return
-    with open_registry() as registry:
-        log = MetricLog(registry, job.run_id)
+    log = MetricLog(RegistrySink(), job.run_id)
+    try:
         yield log
+    finally:
         log.close()
 
 
