@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from fairlead.errors import ConfigError
 
@@ -18,6 +19,13 @@ RUN_LABEL = LABEL_PREFIX + "run"
 MODEL_MANIFEST = "fairlead.json"
 CHAMPION = "champion"
 CHALLENGER = "challenger"
+
+# What is learned from the data, as `data.task` has it.
+TaskName = Literal["classification", "multi_label", "regression", "language_modeling"]
+CLASSIFICATION: TaskName = "classification"
+MULTI_LABEL: TaskName = "multi_label"
+REGRESSION: TaskName = "regression"
+LANGUAGE_MODELING: TaskName = "language_modeling"
 
 # The value of `model.base` for a model without a base.
 SCRATCH = "scratch"

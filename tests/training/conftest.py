@@ -11,8 +11,9 @@ import torch.distributed as dist
 from fairlead.formats import tokens
 from fairlead.training.config import ModelConfig, TrainConfig
 from fairlead.training.distributed import Group
-from fairlead.training.loop import Loop, Splits
+from fairlead.training.loop import Loop
 from fairlead.training.models import build_model
+from fairlead.training.tasks import Splits
 from tests.training.corpus import Corpus, PromptLog, Recorder
 
 

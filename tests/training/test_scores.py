@@ -8,8 +8,8 @@ from sklearn import metrics
 
 from fairlead.evaluation.metrics import calibration_error as evaluation_calibration_error
 from fairlead.evaluation.metrics import reliability
+from fairlead.training.config import METRICS_BY_TASK
 from fairlead.training.scores import (
-    METRICS,
     calibration_error,
     classification_scores,
     is_better,
@@ -30,7 +30,7 @@ def random_rows(num_classes: int) -> tuple[np.ndarray, ...]:
 def test_scores_agree_with_scikit_learn(num_classes: int) -> None:
     predicted, confidence, labels, losses, probabilities = random_rows(num_classes)
     found = classification_scores(predicted, confidence, labels, losses)
-    assert set(found) == set(METRICS)
+    assert set(found) == set(METRICS_BY_TASK["classification"])
     assert found["accuracy"] == pytest.approx(metrics.accuracy_score(labels, predicted))
     for average in ("macro", "micro", "weighted"):
         assert found[f"{average}_f1"] == pytest.approx(metrics.f1_score(labels, predicted, average=average))

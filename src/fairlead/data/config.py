@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from fairlead.config import Config
+from fairlead.names import CLASSIFICATION, TaskName
 
 
 class DataConfig(Config):
@@ -17,6 +18,9 @@ class DataConfig(Config):
     """Column with the text; a 0-based index for files without a header. Default `text`."""
     label: str = "label"
     """Column with the label; a 0-based index for files without a header. Default `label`."""
+    task: TaskName = CLASSIFICATION
+    """What is learned: `classification`, one label a text; `multi_label`, any number of labels; `regression`, a
+    number; `language_modeling`, the text itself. Default `classification`."""
     format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "folder"] = "auto"
     """Format of the sources. Default `auto`: by extension, then by content."""
     header: bool | None = None

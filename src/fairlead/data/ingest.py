@@ -117,7 +117,10 @@ def _ingest(config: DataConfig, sources: list[Source], folder: Path) -> DataMani
     findings["text_bytes"] = quantiles(lengths)
     findings["labels_alike"] = labels_alike(summaries[dataset.TRAIN].label_counts)
     manifest = DataManifest(
-        digest=dataset_digest({name: (summary.num_rows, summary.digest) for name, summary in summaries.items()}),
+        digest=dataset_digest(
+            {name: (summary.num_rows, summary.digest) for name, summary in summaries.items()}, config.task
+        ),
+        task=config.task,
         labels=sorted(summaries[dataset.TRAIN].label_counts),
         splits=summaries,
         sources={source.name: redact(source.address) for source in sources},

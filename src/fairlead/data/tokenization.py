@@ -86,6 +86,7 @@ def tokenize(data: Path, config: TokenizationConfig, base: str, output: Path) ->
         pad_token_id=chosen.pad_token_id,
         max_length=config.max_length,
         dtype=dtype,
+        task=data_manifest.task,
         labels=data_manifest.labels,
         splits=splits,
         config=config.to_dict() | {"base": redact(base)},

@@ -10,7 +10,8 @@
 Digests are taken over canonical content, not over Parquet's bytes (which change with the writer's
 version). A split's: for each row in order the UTF-8 text and label, each preceded by its length in
 bytes as 8 bytes, big endian. The data version's: for each split in name order, its name, number of
-rows and digest, a line each.
+rows and digest, a line each, after a line `task: <name>` when the task is not classification: the same
+rows mean something else to another task.
 """
 
 import hashlib
@@ -28,6 +29,7 @@ from fairlead.config import Config
 from fairlead.errors import IntegrityError, NotFound
 from fairlead.formats.atomic import write_json
 from fairlead.formats.digests import PREFIX
+from fairlead.names import CLASSIFICATION, TaskName
 
 MANIFEST = "manifest.json"
 REJECTED = "rejected.jsonl"
@@ -53,6 +55,8 @@ class DataManifest(Config):
     """Version of this format."""
     digest: str
     """SHA-256 over the canonical content of all splits; it names the data version."""
+    task: TaskName = CLASSIFICATION
+    """What is learned from the rows; data versions of before there were tasks are classification."""
     labels: list[str]
     """Every label of the training split, sorted by code point; the index is the class id."""
     splits: dict[str, SplitSummary]
@@ -99,9 +103,9 @@ class RowDigest:
         return PREFIX + self._hash.hexdigest()
 
 
-def dataset_digest(split_digests: dict[str, tuple[int, str]]) -> str:
-    """The data version's digest from each split's number of rows and digest, in name order."""
-    whole = hashlib.sha256()
+def dataset_digest(split_digests: dict[str, tuple[int, str]], task: TaskName = CLASSIFICATION) -> str:
+    """The data version's digest from its task, and each split's number of rows and digest, in name order."""
+    whole = hashlib.sha256(b"" if task == CLASSIFICATION else f"task: {task}\n".encode())
     for name in sorted(split_digests):
         num_rows, digest = split_digests[name]
         whole.update(f"{name}\n{num_rows}\n{digest}\n".encode())

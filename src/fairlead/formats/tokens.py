@@ -22,6 +22,7 @@ from fairlead.config import Config
 from fairlead.errors import IntegrityError, NotFound
 from fairlead.formats.atomic import write_json
 from fairlead.formats.digests import of_file
+from fairlead.names import CLASSIFICATION, TaskName
 
 MANIFEST = "tokens.json"
 TOKENIZER = "tokenizer"
@@ -64,6 +65,8 @@ class TokensManifest(Config):
     """Tokens a row at most."""
     dtype: str
     """NumPy type of the token file: uint16 or uint32."""
+    task: TaskName = CLASSIFICATION
+    """What is learned, as the data version has it."""
     labels: list[str]
     """Class names; the index is the class id."""
     splits: dict[str, TokenSplit]

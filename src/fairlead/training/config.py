@@ -5,9 +5,28 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from fairlead.config import Config
+from fairlead.errors import ConfigError
+from fairlead.names import CLASSIFICATION, LANGUAGE_MODELING, MULTI_LABEL, REGRESSION, TaskName
 from fairlead.training.combinations import check_combinations
 
-Metric = Literal["macro_f1", "micro_f1", "weighted_f1", "accuracy", "mcc", "calibration_error", "loss", "perplexity"]
+LabelMetric = Literal[
+    "macro_f1", "micro_f1", "weighted_f1", "average_precision", "accuracy", "mcc", "calibration_error"
+]
+NumberMetric = Literal["rmse", "mse", "mae", "r2", "pearson", "spearman"]
+Metric = LabelMetric | NumberMetric | Literal["loss", "perplexity"]
+# What a validation measures by task; the first picks the best step when nothing is said.
+METRICS_BY_TASK: dict[TaskName, tuple[Metric, ...]] = {
+    CLASSIFICATION: (
+        *("macro_f1", "micro_f1", "weighted_f1", "accuracy", "mcc"),
+        *("calibration_error", "loss", "perplexity"),
+    ),
+    MULTI_LABEL: (
+        *("average_precision", "macro_f1", "micro_f1", "weighted_f1"),
+        *("accuracy", "mcc", "calibration_error", "loss"),
+    ),
+    REGRESSION: ("rmse", "mse", "mae", "r2", "pearson", "spearman", "loss"),
+    LANGUAGE_MODELING: ("loss", "perplexity"),
+}
 Weight = Annotated[float, Field(gt=0, le=1e6)]
 
 
@@ -94,8 +113,9 @@ class TrainConfig(Config):
     by hand by class name, others 1. Default: 1."""
     eval_every_steps: int | None = Field(None, ge=1)
     """Steps between validations. Default: once an epoch."""
-    metric: Metric = "macro_f1"
-    """Validation metric that picks the best step and stops early. Default `macro_f1`."""
+    metric: Metric | Literal["auto"] = "auto"
+    """Validation metric that picks the best step and stops early. Default `auto`: the task's own, `macro_f1` for
+    classification."""
     patience: int | None = Field(None, ge=1)
     """Validations without improvement after which training stops. Default: never."""
     checkpoint_every_steps: int = Field(200, ge=1)
@@ -118,3 +138,14 @@ class TrainConfig(Config):
         if self.schedule == "inverse_sqrt" and not warmup:
             raise ValueError("schedule = inverse_sqrt falls by the length of the warm-up, and there is none; set one")
         return self
+
+    def metric_for(self, task: TaskName) -> Metric:
+        """The metric that picks the best step of `task`. Raises ConfigError for one that it does not measure."""
+        measured = METRICS_BY_TASK[task]
+        if self.metric == "auto":
+            return measured[0]
+        if self.metric not in measured:
+            raise ConfigError(
+                f"training.metric: {self.metric} is not measured for {task}; use one of {', '.join(measured)}"
+            )
+        return self.metric

@@ -9,7 +9,6 @@ import torch
 
 from fairlead.training.batches import Rows
 from fairlead.training.checkpoint import Best
-from fairlead.training.config import TrainConfig
 from fairlead.training.distributed import Group
 from fairlead.training.metrics import SECONDS_LEFT
 
@@ -27,9 +26,9 @@ def computed_tokens(pieces: list[Rows], lengths: Rows) -> int:
 class Figures:
     """Collects what each step did. Only the first process has one."""
 
-    def __init__(self, config: TrainConfig, group: Group, num_steps: int, validate_every: int) -> None:
-        """`validate_every` is the number of steps between validations."""
-        self._metric, self._device = config.metric, group.device
+    def __init__(self, metric: str, group: Group, num_steps: int, validate_every: int) -> None:
+        """`metric` picks the best step; `validate_every` is the number of steps between validations."""
+        self._metric, self._device = metric, group.device
         self._num_steps, self._every = num_steps, validate_every
         self._steps: deque[tuple[float, int, int]] = deque()
         self._seconds = self._validation_seconds = 0.0

@@ -1,8 +1,8 @@
 """The training loop of one process: step, validate, keep.
 
-The loss of a step is the sum over its global batch divided by the size of that batch, whatever the
-number of processes W: each process sums over its own micro-batches r::W, and DDP averages over
-processes, so every term is multiplied by W.
+The loss of a step is the sum of its global batch's losses (a row's or a predicted token's, as the task has
+it) divided by their number, whatever the number of processes W: each process sums over its own
+micro-batches r::W, and DDP averages over processes, so every term is multiplied by W.
 """
 
 import contextlib
@@ -10,7 +10,6 @@ import math
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -28,24 +27,14 @@ from fairlead.training.distributed import Group
 from fairlead.training.figures import Figures, computed_tokens
 from fairlead.training.layers import freeze
 from fairlead.training.metrics import MetricLog, from_rows, to_rows
-from fairlead.training.models import class_names
-from fairlead.training.objective import single_label_loss
 from fairlead.training.optimizers import build_optimizer, clip_gradient, set_learning_rate
 from fairlead.training.schedules import learning_rate
 from fairlead.training.scores import is_better
+from fairlead.training.tasks import Splits, make_task
 from fairlead.training.validation import validate
 
 # The rows of a validation batch need no memory for gradients.
 VALIDATION_BUDGET_FACTOR = 2
-
-
-@dataclass(frozen=True)
-class Splits:
-    """What is trained on and what picks the best step."""
-
-    train: TokenArrays
-    validation: TokenArrays
-    pad_token_id: int
 
 
 class Loop:
@@ -66,7 +55,7 @@ class Loop:
         self.log, self.stop_requested = log, stop_requested
         self.plan = Plan(splits.train.num_rows, config.batch_size, config.epochs, config.max_steps, config.seed)
         self.model = model.to(group.device).train()
-        self._loss_B = single_label_loss(config, class_names(model), splits.train.labels, group.device)
+        self.task = make_task(config, self.model, splits, group.device)
         self._lengths = splits.train.lengths
         self._overhead = overhead_tokens(_num_working_parameters(model))
         self._pieces = micro_batches(
@@ -79,7 +68,7 @@ class Loop:
         _freeze_unreached(self.model, self._micro_loss(self.model, _all_rows(splits.train)[:1]))
         self.optimizer = build_optimizer(self.model, config)
         self.state = self._resume()
-        self.figures = Figures(config, group, self.plan.num_steps, self._validate_every)
+        self.figures = Figures(self.task.metric, group, self.plan.num_steps, self._validate_every)
         self._num_computed = 0
         self._ddp = self._wrap()
 
@@ -104,11 +93,12 @@ class Loop:
                 self._save()
 
     def load_best(self) -> None:
-        """Put the weights of the best step into the model."""
+        """Put the weights of the best step into the model, ready to be saved."""
         assert self.state.best is not None
         path = checkpoint.step_folder(self.folder, self.state.best.step)
         checkpoint.verify(path)
         checkpoint.restore_model(path, self.model)
+        self.task.finish(self.model)
 
     def _step(self, step: int, progress: Progress) -> bool:
         """One update of the weights; whether any process was told to stop."""
@@ -120,7 +110,7 @@ class Loop:
         # One exchange carries the loss and whether SIGTERM came to any process.
         own = [self._backward(step, rows), float(self.stop_requested())]
         sums = self.group.sum(torch.tensor(own, dtype=torch.float64, device=self.group.device))
-        loss = float(sums[0]) / len(rows)
+        loss = float(sums[0]) / self.task.num_terms(rows)
         norm = clip_gradient(self.model, self.config)
         _check_finite(step, loss, norm)
         self.optimizer.step()
@@ -139,6 +129,7 @@ class Loop:
         pieces = micro_batches(rows, self._lengths, self.config.micro_batch_tokens, self._overhead)
         self._num_computed = computed_tokens(pieces, self._lengths)
         rank, world_size = self.group.rank, self.group.world_size
+        num_terms = self.task.num_terms(rows)
         num_rounds, total = -(-len(pieces) // world_size), 0.0
         for turn in range(num_rounds):
             index = turn * world_size + rank
@@ -152,20 +143,20 @@ class Loop:
                 else:
                     # DDP waits for every process: one without a micro-batch adds a gradient of zero.
                     loss = self._micro_loss(self._ddp, pieces[-1][-1:]) * 0.0
-                torch.autograd.backward(loss * (world_size / len(rows)))
+                torch.autograd.backward(loss * (world_size / num_terms))
         return total
 
     def _micro_loss(self, model: nn.Module, rows: Rows) -> torch.Tensor:
         batch = collate(self.splits.train, rows, self.splits.pad_token_id).to(self.group.device)
         with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            logits_BC = model(input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT).logits
-        return self._loss_B(logits_BC, batch.labels_B).sum()
+            logits = model(input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT).logits
+        return self.task.losses(logits, batch).sum()
 
     def _validate(self) -> bool:
         """Score the current step and keep its checkpoint; False when told to stop meanwhile."""
         splits, began = self.splits, time.monotonic()
         metrics = validate(
-            self.model, splits.validation, self._pieces, splits.pad_token_id, self.group, self.stop_requested
+            self.model, self.task, splits.validation, self._pieces, splits.pad_token_id, self.group, self.stop_requested
         )
         if metrics is None:
             self._save()
@@ -179,7 +170,7 @@ class Loop:
 
     def _judge(self, metrics: dict[str, float]) -> None:
         """Note whether this step is the best so far, and whether patience has run out."""
-        name, best = self.config.metric, self.state.best
+        name, best = self.task.metric, self.state.best
         if is_better(name, metrics[name], best.metrics[name] if best else None):
             self._advance(validated=True, best=Best(step=self.state.step, metrics=metrics), validations_without_gain=0)
             return

@@ -25,6 +25,7 @@ from fairlead.formats.model import usable_positions
 from fairlead.formats.tokens import TokensManifest
 from fairlead.training.config import ModelConfig
 from fairlead.training.layout import check_layout
+from fairlead.training.outputs import head_fields
 from fairlead.training.pooling import add_mean_pooling, wants_mean_pooling
 
 WIDTH_PER_DEPTH = 64
@@ -71,12 +72,6 @@ def load_classifier(folder: Path) -> nn.Module:
     return _module(model).eval()
 
 
-def class_names(model: nn.Module) -> list[str]:
-    """The names of its classes, by class id."""
-    id2label: dict[int, str] = model.config.id2label  # type: ignore[union-attr,assignment]
-    return [id2label[index] for index in range(len(id2label))]
-
-
 def _from_scratch(model: ModelConfig, tokens: TokensManifest) -> nn.Module:
     """ModernBERT: on banking77 at depth 3, one epoch (50 CPU seconds) gives 83 % validation accuracy.
 
@@ -100,7 +95,7 @@ def _from_scratch(model: ModelConfig, tokens: TokensManifest) -> nn.Module:
         cls_token_id=None,
         sep_token_id=None,
         **{name: model.dropout for name in DROPOUT_FIELDS if name in ModernBertConfig.__dataclass_fields__},
-        **_labels(tokens),
+        **head_fields(tokens),
     )
     config._attn_implementation = "sdpa"
     return _module(ModernBertForSequenceClassification(config))
@@ -110,7 +105,7 @@ def _from_base(base: Path, model: ModelConfig, tokens: TokensManifest) -> nn.Mod
     check_layout(base)
     config = _read(base, lambda: AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False))
     _check_fit(base, config, tokens)
-    config.update({name: model.dropout for name in DROPOUT_FIELDS if hasattr(config, name)} | _labels(tokens))
+    config.update({name: model.dropout for name in DROPOUT_FIELDS if hasattr(config, name)} | head_fields(tokens))
     config.pad_token_id = tokens.pad_token_id
     pools_mean = wants_mean_pooling(base, config.model_type, model.pooling)
     if pools_mean:
@@ -138,15 +133,6 @@ def _check_fit(base: Path, config: Any, tokens: TokensManifest) -> None:
             f"tokenization.max_length: {tokens.max_length} is longer than {base.name} reads ({limit}); "
             f"set it to {limit} or less"
         )
-
-
-def _labels(tokens: TokensManifest) -> dict[str, Any]:
-    return {
-        "num_labels": len(tokens.labels),
-        "id2label": dict(enumerate(tokens.labels)),
-        "label2id": {label: index for index, label in enumerate(tokens.labels)},
-        "problem_type": "single_label_classification",
-    }
 
 
 def _loading() -> dict[str, Any]:

@@ -47,6 +47,7 @@ def train_stage(
     config = TrainConfig.parse(training, where="training")
     manifest = _check_data(Path(data), Path(tokens))
     _check_tokenizer(manifest, model_config)
+    config.metric_for(manifest.task)
     processes = distributed.num_processes(config)
     job = _plan(project, Path(data), Path(tokens), manifest, model_config, config, processes)
     if os.environ.get(FRESH_ENV):
@@ -204,13 +205,14 @@ def _logging_cost(registry: Registry, run_id: str) -> dict[str, str]:
 
 def _rows(record: TrainingRecord, tokens: Path, manifest: TokensManifest) -> dict[str, Any]:
     config = TrainConfig.parse(record.config["training"], where="training")
+    metric = config.metric_for(manifest.task)
     lengths = token_format.open_split(tokens, manifest, dataset.TRAIN).lengths
     plan = Plan(len(lengths), config.batch_size, config.epochs, config.max_steps, config.seed)
     return {
         "run": record.run_id,
         "steps": record.steps,
         "best step": record.best_step,
-        f"validation {config.metric}": round(record.validation[config.metric], 4),
+        f"validation {metric}": round(record.validation[metric], 4),
         "seconds": round(record.seconds, 1),
         "tokens/s": round(plan.num_tokens(lengths, record.steps) / max(record.seconds, 1e-9)),
         "processes": record.environment.world_size,

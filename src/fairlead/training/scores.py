@@ -19,12 +19,10 @@ Shapes: N rows, C classes, K numbers a row.
 
 import math
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from fairlead.training.config import Metric
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
@@ -32,7 +30,6 @@ Bools = npt.NDArray[np.bool_]
 
 # Of these less is better; of all others more is.
 LOWER_IS_BETTER = frozenset({"loss", "perplexity", "calibration_error", "mse", "rmse", "mae"})
-METRICS: tuple[str, ...] = get_args(Metric)
 # As many as evaluation.calibration_bins has by default.
 CALIBRATION_BINS = 15
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -10,13 +9,13 @@ from fairlead.events import Progress
 from fairlead.formats.tokens import TokenArrays
 from fairlead.training.batches import Rows, collate
 from fairlead.training.distributed import Group
-from fairlead.training.losses import cross_entropy_B
-from fairlead.training.scores import classification_scores
+from fairlead.training.tasks import Task
 
 
 @torch.no_grad()
 def validate(
     model: nn.Module,
+    task: Task,
     arrays: TokenArrays,
     pieces: list[Rows],
     pad_token_id: int,
@@ -28,8 +27,8 @@ def validate(
     Each process fills in its own rows of a table of zeros, so the sum over processes is the whole
     table without rounding.
     """
-    # float64 holds class ids and float32 numbers exactly; one row more counts the processes told to stop.
-    table = torch.zeros(arrays.num_rows + 1, 3, dtype=torch.float64)
+    # One row more counts the processes told to stop.
+    table = torch.zeros(arrays.num_rows + 1, task.num_kept, dtype=torch.float32)
     own = pieces[group.rank :: group.world_size]
     progress = Progress("train", "validating", sum(map(len, own)), "rows")
     model.eval()
@@ -38,16 +37,12 @@ def validate(
             table[-1, 0] = 1
             break
         batch = collate(arrays, rows, pad_token_id).to(group.device)
-        logits_BC = model(input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT).logits
-        confidence_B, predicted_B = logits_BC.float().softmax(dim=1).max(dim=1)
-        losses_B = cross_entropy_B(logits_BC, batch.labels_B)
-        table[rows] = torch.stack([predicted_B.double(), confidence_B.double(), losses_B.double()], dim=1).cpu()
+        logits = model(input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT).logits
+        table[rows] = task.keep(logits, batch).float().cpu()
         if group.is_first:
             progress.advance(len(rows))
     model.train()
     whole = group.sum(table.to(group.device)).cpu().numpy()
     if whole[-1, 0] > 0:
         return None
-    labels = np.asarray(arrays.labels, dtype=np.int64)
-    predicted, confidence, losses = whole[:-1].T
-    return classification_scores(predicted.astype(np.int64), confidence, labels, losses)
+    return task.scores(whole[:-1])

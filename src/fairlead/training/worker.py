@@ -23,9 +23,10 @@ from fairlead.training import checkpoint
 from fairlead.training.distributed import Group, joined
 from fairlead.training.finished import write_finished
 from fairlead.training.job import Job, read_job
-from fairlead.training.loop import Loop, Splits
+from fairlead.training.loop import Loop
 from fairlead.training.metrics import MetricLog, RegistrySink
 from fairlead.training.models import build_model
+from fairlead.training.tasks import Splits
 
 LOCK = "lock"
 # A killed stage's ranks notice within half a second; the rest is room for a busy machine.
@@ -68,6 +69,7 @@ def work(job: Job) -> Loop:
         train=token_format.open_split(Path(job.tokens), manifest, "train"),
         validation=token_format.open_split(Path(job.tokens), manifest, "validation"),
         pad_token_id=manifest.pad_token_id,
+        task=manifest.task,
     )
     torch.manual_seed(job.training.seed)
     model = build_model(job.model, manifest, Path(job.base) if job.base else None)

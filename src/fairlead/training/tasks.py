@@ -1,0 +1,87 @@
+"""What training does that depends on what is learned: the loop and the validation know no task by name.
+
+A task is recorded with the data (formats.dataset) and its tokens (formats.tokens); `make_task` makes its part of
+one run.
+
+Shapes: B rows of a micro-batch, T tokens of its longest row, C outputs of the model, K numbers kept of a row,
+N rows of the validation split.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from fairlead.formats.tokens import TokenArrays
+from fairlead.names import CLASSIFICATION, TaskName
+from fairlead.training.batches import MicroBatch, Rows
+from fairlead.training.config import TrainConfig
+from fairlead.training.losses import cross_entropy_B
+from fairlead.training.objective import single_label_loss
+from fairlead.training.outputs import class_names
+from fairlead.training.scores import classification_scores
+
+Kept = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What is trained on and what picks the best step."""
+
+    train: TokenArrays
+    validation: TokenArrays
+    pad_token_id: int
+    task: TaskName = CLASSIFICATION
+
+
+@dataclass(frozen=True)
+class Task:
+    """The parts of a run that depend on what is learned. Functions of logits get (B, C), for language (B, T, C)."""
+
+    losses: Callable[[torch.Tensor, MicroBatch], torch.Tensor]
+    """The losses of a micro-batch, one a row or one a predicted token, in any shape: the loop adds them up."""
+    num_terms: Callable[[Rows], int]
+    """How many losses the rows of a global batch have, known before the forward pass: their sum is divided by it."""
+    keep: Callable[[torch.Tensor, MicroBatch], torch.Tensor]
+    """What a validation keeps of each row, (B, K), as numbers that float32 holds exactly."""
+    num_kept: int
+    """K."""
+    scores: Callable[[Kept], dict[str, float]]
+    """The validation's scores, from what was kept of every row of the validation split, (N, K)."""
+    metric: str
+    """The score that picks the best step."""
+    finish: Callable[[nn.Module], None] = lambda model: None
+    """What is done, in place, to a model with the best weights before it is saved."""
+
+
+def make_task(config: TrainConfig, model: nn.Module, splits: Splits, device: torch.device) -> Task:
+    """The task of `splits` for one run. Raises ConfigError for settings that are about another task."""
+    return MAKERS[splits.task](config, model, splits, device)
+
+
+def _classification(config: TrainConfig, model: nn.Module, splits: Splits, device: torch.device) -> Task:
+    loss_B = single_label_loss(config, class_names(model), splits.train.labels, device)
+    labels_N = np.asarray(splits.validation.labels, dtype=np.int64)
+
+    def keep(logits_BC: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
+        confidence_B, predicted_B = logits_BC.float().softmax(dim=1).max(dim=1)
+        return torch.stack([predicted_B.float(), confidence_B, cross_entropy_B(logits_BC, batch.labels_B)], dim=1)
+
+    def scores(kept_N3: Kept) -> dict[str, float]:
+        predicted_N, confidence_N, losses_N = kept_N3.T.astype(np.float64)
+        return classification_scores(predicted_N.astype(np.int64), confidence_N, labels_N, losses_N)
+
+    return Task(
+        losses=lambda logits_BC, batch: loss_B(logits_BC, batch.labels_B),
+        num_terms=len,
+        keep=keep,
+        num_kept=3,
+        scores=scores,
+        metric=config.metric_for(splits.task),
+    )
+
+
+MAKERS: dict[str, Callable[[TrainConfig, nn.Module, Splits, torch.device], Task]] = {CLASSIFICATION: _classification}
