@@ -4,13 +4,8 @@ Weights are read from safetensors only; code that a model folder brings is never
 fetched from the network here (a base is localized first).
 """
 
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -18,13 +13,12 @@ from transformers import (
     ModernBertConfig,
     ModernBertForSequenceClassification,
 )
-from transformers.utils import logging as transformers_logging
 
-from fairlead.errors import ConfigError, IntegrityError
-from fairlead.formats.model import usable_positions
+from fairlead.errors import IntegrityError
 from fairlead.formats.tokens import TokensManifest
 from fairlead.training.config import ModelConfig
 from fairlead.training.layout import check_layout
+from fairlead.training.loading import as_module, check_fit, loading_arguments, read_model
 from fairlead.training.outputs import head_fields
 from fairlead.training.pooling import add_mean_pooling, wants_mean_pooling
 
@@ -64,12 +58,12 @@ def load_classifier(folder: Path) -> nn.Module:
     IntegrityError when the files cannot be read as a model.
     """
     check_layout(folder)
-    arguments = _loading() | {"output_loading_info": True}
-    model, info = _read(folder, lambda: AutoModelForSequenceClassification.from_pretrained(folder, **arguments))
+    arguments = loading_arguments() | {"output_loading_info": True}
+    model, info = read_model(folder, lambda: AutoModelForSequenceClassification.from_pretrained(folder, **arguments))
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise IntegrityError(f"{folder}: {missing[0]} is not among its weights; it is no trained classifier: train it")
-    return _module(model).eval()
+    return as_module(model).eval()
 
 
 def _from_scratch(model: ModelConfig, tokens: TokensManifest) -> nn.Module:
@@ -98,71 +92,21 @@ def _from_scratch(model: ModelConfig, tokens: TokensManifest) -> nn.Module:
         **head_fields(tokens),
     )
     config._attn_implementation = "sdpa"
-    return _module(ModernBertForSequenceClassification(config))
+    return as_module(ModernBertForSequenceClassification(config))
 
 
 def _from_base(base: Path, model: ModelConfig, tokens: TokensManifest) -> nn.Module:
     check_layout(base)
-    config = _read(base, lambda: AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False))
-    _check_fit(base, config, tokens)
+    config = read_model(base, lambda: AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False))
+    check_fit(base, config, tokens)
     config.update({name: model.dropout for name in DROPOUT_FIELDS if hasattr(config, name)} | head_fields(tokens))
     config.pad_token_id = tokens.pad_token_id
     pools_mean = wants_mean_pooling(base, config.model_type, model.pooling)
     if pools_mean:
         config.num_hidden_layers += 1
     # A base that was trained on other classes brings a head of another shape: it is drawn anew.
-    arguments = _loading() | {"config": config, "ignore_mismatched_sizes": True}
-    loaded = _module(_read(base, lambda: AutoModelForSequenceClassification.from_pretrained(base, **arguments)))
+    arguments = loading_arguments() | {"config": config, "ignore_mismatched_sizes": True}
+    loaded = as_module(read_model(base, lambda: AutoModelForSequenceClassification.from_pretrained(base, **arguments)))
     if pools_mean:
         add_mean_pooling(loaded)
     return loaded
-
-
-def _check_fit(base: Path, config: Any, tokens: TokensManifest) -> None:
-    rows = getattr(config, "vocab_size", None)
-    if rows is not None and tokens.vocab_size > rows:
-        raise ConfigError(
-            f"model.base: {base.name} embeds {rows} token ids and the tokenizer gives {tokens.vocab_size}; "
-            "tokenize with the base model's own tokenizer"
-        )
-    limit = getattr(config, "max_position_embeddings", None)
-    if limit is not None:
-        limit = usable_positions(config.model_type, limit, config.pad_token_id or 0)
-    if limit is not None and limit > 0 and tokens.max_length > limit:
-        raise ConfigError(
-            f"tokenization.max_length: {tokens.max_length} is longer than {base.name} reads ({limit}); "
-            f"set it to {limit} or less"
-        )
-
-
-def _loading() -> dict[str, Any]:
-    return {
-        "use_safetensors": True,
-        "local_files_only": True,
-        "trust_remote_code": False,
-        "dtype": torch.float32,
-    }
-
-
-def _read(folder: Path, load: Callable[[], Any]) -> Any:
-    """Run a loader of transformers; its exceptions stop at this door."""
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        return load()
-    except (SafetensorError, json.JSONDecodeError, EOFError, KeyError) as error:
-        raise IntegrityError(f"{folder}: its files are damaged ({_line(error)}); download the model again") from error
-    except (ValueError, OSError, RuntimeError, ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"{folder}: it cannot be loaded as a sequence classifier ({_line(error)}); use another model"
-        ) from error
-
-
-def _line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "..."
-
-
-def _module(model: Any) -> nn.Module:
-    assert isinstance(model, nn.Module)
-    return model
