@@ -133,6 +133,12 @@ CLASSIFIER_SIGNATURE = Signature(
 )
 
 
+LANGUAGE_SIGNATURE = Signature(
+    inputs=[Field(name="text", datatype="BYTES", shape=[-1])],
+    outputs=[Field(name="text", datatype="BYTES", shape=[-1])],
+)
+
+
 class ModelManifest(Config):
     """`fairlead.json` of a model version."""
 

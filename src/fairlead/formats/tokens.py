@@ -44,6 +44,10 @@ class TokenSplit(Config):
     """Share of rows that were longer than max_length, 0 to 1."""
     unknown_token_share: float
     """Share of tokens that are the unknown token, 0 to 1."""
+    num_characters: int | None = None
+    """Characters of all rows; None where tokens are cut to max_length."""
+    num_bytes: int | None = None
+    """Bytes of all rows in UTF-8; None where tokens are cut to max_length."""
 
 
 class TokensManifest(Config):
@@ -61,6 +65,8 @@ class TokensManifest(Config):
     """Number of ids the tokenizer can give; the model's embedding has at least as many rows."""
     pad_token_id: int
     """Id that fills a batch."""
+    end_token_id: int | None = None
+    """Id that stands between two documents of a language model's data; None for other tasks."""
     max_length: int
     """Tokens a row at most."""
     dtype: str
