@@ -48,7 +48,13 @@ def group() -> Iterator[Group]:
 def make_loop(corpus: Corpus, settings: dict[str, Any], group: Group) -> Callable[..., Loop]:
     """Builds a loop of one process over the corpus, as a worker does; keywords are settings of training."""
 
-    def make(folder: Path, *, stop_requested: Callable[[], bool] = lambda: False, **changes: Any) -> Loop:
+    def make(
+        folder: Path,
+        *,
+        stop_requested: Callable[[], bool] = lambda: False,
+        model: ModelConfig | None = None,
+        **changes: Any,
+    ) -> Loop:
         config = TrainConfig.parse(settings | changes)
         splits = Splits(
             tokens.open_split(corpus.tokens, corpus.manifest, "train"),
@@ -56,8 +62,8 @@ def make_loop(corpus: Corpus, settings: dict[str, Any], group: Group) -> Callabl
             corpus.manifest.pad_token_id,
         )
         torch.manual_seed(config.seed)
-        model = build_model(ModelConfig(depth=1), corpus.manifest)
+        built = build_model(model or ModelConfig(depth=1), corpus.manifest)
         log = PromptLog(Recorder(folder))
-        return Loop(config, model, splits, group, folder, log, stop_requested)
+        return Loop(config, built, splits, group, folder, log, stop_requested)
 
     return make

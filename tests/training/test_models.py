@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import BertConfig, DebertaV2Config, DistilBertConfig, MPNetConfig
 
 from fairlead.errors import ConfigError, IntegrityError, NotFound
 from fairlead.formats.tokens import TokensManifest
 from fairlead.training.config import ModelConfig
+from fairlead.training.dropout_fields import dropout_fields
 from fairlead.training.models import build_model, load_classifier
 
 
@@ -39,6 +41,31 @@ def test_scratch_follows_the_dial_and_the_tokens() -> None:
     assert config.vocab_size >= 300 and config.max_position_embeddings == 16
     assert config.attention_dropout == config.classifier_dropout == config.mlp_dropout == 0.25
     assert config.id2label == {0: "cat", 1: "dog", 2: "eel"} and config.label2id["eel"] == 2
+
+
+def test_attention_and_classifier_may_have_dropout_of_their_own() -> None:
+    model = ModelConfig(depth=1, dropout=0.25, attention_dropout=0.0, classifier_dropout=0.5)
+    config = build_model(model, manifest()).config
+    assert (config.mlp_dropout, config.embedding_dropout) == (0.25, 0.25)
+    assert (config.attention_dropout, config.classifier_dropout) == (0.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("config", "found"),
+    [
+        (BertConfig(), {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.3, "classifier_dropout": 0.4}),
+        (DistilBertConfig(), {"dropout": 0.2, "attention_dropout": 0.3, "seq_classif_dropout": 0.4}),
+        (DebertaV2Config(), {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.3, "pooler_dropout": 0.4}),
+    ],
+)
+def test_every_architecture_has_its_names_for_dropout(config: object, found: dict[str, float]) -> None:
+    model = ModelConfig(dropout=0.2, attention_dropout=0.3, classifier_dropout=0.4)
+    assert found.items() <= dropout_fields(model, lambda field: hasattr(config, field), "it").items()
+
+
+def test_a_dropout_that_an_architecture_does_not_have_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"model.classifier_dropout: mpnet has no dropout of that kind"):
+        dropout_fields(ModelConfig(classifier_dropout=0.3), lambda field: hasattr(MPNetConfig(), field), "mpnet")
 
 
 def test_a_saved_classifier_answers_the_same_and_ignores_padding(tmp_path: Path) -> None:

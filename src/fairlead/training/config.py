@@ -43,6 +43,13 @@ class ModelConfig(Config):
     `1_Pooling/config.json` that it was trained so, as sentence encoders do."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Share of activations zeroed in training, 0 to 1. Default 0.1."""
+    attention_dropout: float | None = Field(None, ge=0, lt=1)
+    """The same for attention weights alone. Default: `dropout`."""
+    classifier_dropout: float | None = Field(None, ge=0, lt=1)
+    """The same for what the classifier reads. Default: `dropout`, and 0 beside `classifier_norm`."""
+    classifier_norm: Literal["none", "batch"] = "none"
+    """Whether what the classifier reads is batch-normalised, by running statistics over global batches; the saved
+    model has it folded into its last linear layer. Default `none`."""
 
 
 class TrainConfig(Config):
@@ -96,6 +103,9 @@ class TrainConfig(Config):
     """Layers that stay as they are, from the first; the embeddings are not among them. Default 0."""
     freeze: list[str] = Field(default_factory=list)
     """Weights that stay as they are, by patterns of their names: `*.layers.0.mlp.*`, `*bias`. Default: none."""
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    """Share of the moving average of the weights that a step keeps; validated and saved is the average. 0.99 to 0.9999
+    are usual. Default: no average."""
     loss: Literal["auto", "cross_entropy", "focal", "bce", "mse"] = "auto"
     """What is minimised: `cross_entropy` or `focal` where a row has one label, `bce` or `focal` where it has several,
     `mse` for numbers. Default `auto`: the first that fits."""

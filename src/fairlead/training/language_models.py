@@ -6,10 +6,11 @@ from typing import Any
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from fairlead.errors import IntegrityError
+from fairlead.errors import ConfigError, IntegrityError
 from fairlead.formats.model import usable_positions
 from fairlead.formats.tokens import TokensManifest
 from fairlead.training.config import ModelConfig
+from fairlead.training.dropout_fields import dropout_fields
 from fairlead.training.layout import check_layout
 from fairlead.training.loading import as_module, check_fit, loading_arguments, read_model
 
@@ -27,6 +28,8 @@ def build_language_model(model: ModelConfig, tokens: TokensManifest, base: Path 
     `base` is the local folder of `model.base`, None from scratch. Raises ConfigError when the base
     does not fit the tokens or cannot be loaded safely as a causal language model.
     """
+    if model.classifier_norm != "none":
+        raise ConfigError("model.classifier_norm: a language model has no classifier; leave it away")
     return _from_base(base, model, tokens) if base else _from_scratch(model, tokens)
 
 
@@ -69,7 +72,7 @@ def _from_scratch(model: ModelConfig, tokens: TokensManifest) -> nn.Module:
         num_key_value_heads=model.depth,
         max_position_embeddings=tokens.max_length,
         tie_word_embeddings=True,
-        attention_dropout=model.dropout,
+        **dropout_fields(model, LlamaConfig.__dataclass_fields__.__contains__, "a language model"),
         use_cache=False,
         pad_token_id=tokens.pad_token_id,
         bos_token_id=None,
@@ -80,14 +83,12 @@ def _from_scratch(model: ModelConfig, tokens: TokensManifest) -> nn.Module:
 
 
 def _from_base(base: Path, model: ModelConfig, tokens: TokensManifest) -> nn.Module:
-    from fairlead.training.models import DROPOUT_FIELDS
-
     check_layout(base)
     config = read_model(
         base, lambda: AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False), KIND
     )
     check_fit(base, config, tokens)
-    config.update({name: model.dropout for name in DROPOUT_FIELDS if hasattr(config, name)} | {"use_cache": False})
+    config.update(dropout_fields(model, lambda field: hasattr(config, field), base.name) | {"use_cache": False})
     arguments = loading_arguments() | {"config": config, "output_loading_info": True}
     loaded, info = read_model(base, lambda: AutoModelForCausalLM.from_pretrained(base, **arguments), KIND)
     if info["missing_keys"]:

@@ -20,11 +20,13 @@ from fairlead.errors import TrainingError
 from fairlead.events import Progress
 from fairlead.formats.tokens import TokenArrays
 from fairlead.training import checkpoint
+from fairlead.training.averaging import WeightAverage
 from fairlead.training.batches import Plan, Rows, collate, micro_batches, overhead_tokens, random_state
 from fairlead.training.checkpoint import Best, State
 from fairlead.training.config import TrainConfig
 from fairlead.training.distributed import Group
 from fairlead.training.figures import Figures, computed_tokens
+from fairlead.training.headnorm import HeadNorms, fold_head_norm
 from fairlead.training.layers import freeze
 from fairlead.training.metrics import MetricLog, from_rows, to_rows
 from fairlead.training.optimizers import build_optimizer, clip_gradient, set_learning_rate
@@ -67,6 +69,8 @@ class Loop:
         freeze(self.model, config)
         _freeze_unreached(self.model, self._micro_loss(self.model, _all_rows(splits.train)[:1]))
         self.optimizer = build_optimizer(self.model, config)
+        self._norms = HeadNorms(self.model)
+        self.average = WeightAverage(self.optimizer, self._norms, config.ema_decay)
         self.state = self._resume()
         self.figures = Figures(self.task.metric, group, self.plan.num_steps, self._validate_every)
         self._num_computed = 0
@@ -97,7 +101,9 @@ class Loop:
         assert self.state.best is not None
         path = checkpoint.step_folder(self.folder, self.state.best.step)
         checkpoint.verify(path)
-        checkpoint.restore_model(path, self.model)
+        checkpoint.restore(path, self.model, self.optimizer)
+        self.average.exchange()
+        fold_head_norm(self.model)
         self.task.finish(self.model)
 
     def _step(self, step: int, progress: Progress) -> bool:
@@ -114,6 +120,8 @@ class Loop:
         norm = clip_gradient(self.model, self.config)
         _check_finite(step, loss, norm)
         self.optimizer.step()
+        self._norms.update(self.group)
+        self.average.update(step)
         self._advance(step=step, validated=not self._is_due(step))
         if self.group.is_first:
             seconds, num_tokens = time.monotonic() - started, int(self._lengths[rows].sum())
@@ -130,6 +138,7 @@ class Loop:
         self._num_computed = computed_tokens(pieces, self._lengths)
         rank, world_size = self.group.rank, self.group.world_size
         num_terms = self.task.num_terms(rows)
+        self._norms.begin()
         num_rounds, total = -(-len(pieces) // world_size), 0.0
         for turn in range(num_rounds):
             index = turn * world_size + rank
@@ -137,6 +146,7 @@ class Loop:
             # Gradients are exchanged once, in the backward pass of the last round.
             with contextlib.nullcontext() if last else self._ddp.no_sync():
                 torch.manual_seed(random_state(self.config.seed, step, index))
+                self._norms.count(index < len(pieces))
                 if index < len(pieces):
                     loss = self._micro_loss(self._ddp, pieces[index])
                     total += float(loss.detach())
@@ -155,9 +165,11 @@ class Loop:
     def _validate(self) -> bool:
         """Score the current step and keep its checkpoint; False when told to stop meanwhile."""
         splits, began = self.splits, time.monotonic()
-        metrics = validate(
-            self.model, self.task, splits.validation, self._pieces, splits.pad_token_id, self.group, self.stop_requested
-        )
+        with self.average.applied():
+            metrics = validate(
+                *(self.model, self.task, splits.validation, self._pieces, splits.pad_token_id),
+                *(self.group, self.stop_requested),
+            )
         if metrics is None:
             self._save()
             return False

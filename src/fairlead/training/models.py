@@ -17,6 +17,8 @@ from transformers import (
 from fairlead.errors import IntegrityError
 from fairlead.formats.tokens import TokensManifest
 from fairlead.training.config import ModelConfig
+from fairlead.training.dropout_fields import dropout_fields
+from fairlead.training.headnorm import add_head_norm
 from fairlead.training.layout import check_layout
 from fairlead.training.loading import as_module, check_fit, loading_arguments, read_model
 from fairlead.training.outputs import head_fields
@@ -25,21 +27,6 @@ from fairlead.training.pooling import add_mean_pooling, wants_mean_pooling
 WIDTH_PER_DEPTH = 64
 # The vocabulary's embedding is padded to a multiple of this, for aligned matrices; the spare rows never get a token.
 VOCABULARY_MULTIPLE = 64
-# The names that architectures have for the share of activations zeroed.
-DROPOUT_FIELDS = (
-    "hidden_dropout_prob",
-    "attention_probs_dropout_prob",
-    "classifier_dropout",
-    "classifier_dropout_prob",
-    "seq_classif_dropout",
-    "hidden_dropout",
-    "attention_dropout",
-    "embedding_dropout",
-    "mlp_dropout",
-    "dropout",
-    "pooler_dropout",
-    "cls_dropout",
-)
 
 
 def build_model(model: ModelConfig, tokens: TokensManifest, base: Path | None = None) -> nn.Module:
@@ -48,7 +35,10 @@ def build_model(model: ModelConfig, tokens: TokensManifest, base: Path | None = 
     `base` is the local folder of `model.base`, None from scratch. Raises ConfigError when the base
     does not fit the tokens (vocabulary, length) or cannot be loaded safely.
     """
-    return _from_base(base, model, tokens) if base else _from_scratch(model, tokens)
+    built = _from_base(base, model, tokens) if base else _from_scratch(model, tokens)
+    if model.classifier_norm == "batch":
+        add_head_norm(built)
+    return built
 
 
 def load_classifier(folder: Path) -> nn.Module:
@@ -88,7 +78,7 @@ def _from_scratch(model: ModelConfig, tokens: TokensManifest) -> nn.Module:
         eos_token_id=None,
         cls_token_id=None,
         sep_token_id=None,
-        **{name: model.dropout for name in DROPOUT_FIELDS if name in ModernBertConfig.__dataclass_fields__},
+        **dropout_fields(model, ModernBertConfig.__dataclass_fields__.__contains__, "ModernBERT"),
         **head_fields(tokens),
     )
     config._attn_implementation = "sdpa"
@@ -99,7 +89,7 @@ def _from_base(base: Path, model: ModelConfig, tokens: TokensManifest) -> nn.Mod
     check_layout(base)
     config = read_model(base, lambda: AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False))
     check_fit(base, config, tokens)
-    config.update({name: model.dropout for name in DROPOUT_FIELDS if hasattr(config, name)} | head_fields(tokens))
+    config.update(dropout_fields(model, lambda field: hasattr(config, field), base.name) | head_fields(tokens))
     config.pad_token_id = tokens.pad_token_id
     pools_mean = wants_mean_pooling(base, config.model_type, model.pooling)
     if pools_mean:
