@@ -10,7 +10,8 @@
     │   └── IntegrityError        bytes differ from the digest recorded for them
     ├── StorageError              the object store or the disk did not do what was asked
     ├── RegistryError             the registry's database did not do what was asked
-    ├── TrainingError             training stopped (a rank died, the loss is not a number)
+    ├── TrainingError             training stopped (a rank died or hangs)
+    │   └── NumericalError        the loss or the gradient is not a number (exit 2, a retry cannot help)
     ├── ClusterError              Kubernetes or Kubeflow Pipelines did not do what was asked
     └── Overloaded                there is no room for the request now
 
@@ -71,6 +72,13 @@ class RegistryError(FairleadError):
 
 class TrainingError(FairleadError):
     """Training stopped before its end."""
+
+
+class NumericalError(TrainingError):
+    """The loss or the gradient is not a number; the same settings and data give it again."""
+
+    exit_code = 2
+    retryable = False
 
 
 class ClusterError(FairleadError):

@@ -5,6 +5,7 @@ Each run costs seconds of starting Python, so that one finished run serves sever
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from fairlead import places
-from fairlead.errors import ConfigError, Conflict, DataError, FairleadError, TrainingError
+from fairlead.errors import ConfigError, Conflict, DataError, FairleadError, NumericalError
 from fairlead.formats.digests import of_file
 from fairlead.formats.model import read_training
 from fairlead.registry import RunRecord, open_registry
@@ -186,7 +187,7 @@ def ranks_of(launcher: int) -> list[int]:
 
 def test_a_rank_s_error_is_the_stage_s_error(tmp_path: Path) -> None:
     wild = {"learning_rate": 10, "optimizer": "sgd", "gradient_clip": 0, "warmup_share": 0}
-    with pytest.raises(TrainingError, match=r"(norm|loss) is (inf|nan) at step"):
+    with pytest.raises(NumericalError, match=r"(norm|loss) is (inf|nan) at step"):
         train(**arguments(Corpus(tmp_path), tmp_path / "model", **wild))
     assert only_run().status == "failed" and "at step" in str(only_run().reason)
 
@@ -227,3 +228,14 @@ def test_tokens_of_other_data_and_unknown_labels_are_refused(tmp_path: Path) -> 
     corpus.relabel("validation", 3, -1)
     with pytest.raises(DataError, match="row 3 of 'validation'"):
         train(**arguments(corpus, tmp_path / "model"))
+
+
+def test_a_rank_that_hangs_is_named_and_a_retry_goes_on(tmp_path: Path, home: Path) -> None:
+    values = arguments(Corpus(tmp_path), tmp_path / "model", processes=2, epochs=100, hang_timeout_seconds=10)
+    process = start(values)
+    wait_for_checkpoint(process, home)
+    os.kill(ranks_of(process.pid)[1], signal.SIGSTOP)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert re.match(r"error: train: rank 1 hangs at step \d+: its process does not run", output.splitlines()[-1])
+    assert only_run().reason == output.splitlines()[-1].removeprefix("error: ")

@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from fairlead.errors import TrainingError
+from fairlead.errors import NumericalError
 from fairlead.training import checkpoint
 from fairlead.training.loop import Loop
+from fairlead.training.trouble import last_good
 from tests.training.corpus import curve, weights
 
 MakeLoop = Callable[..., Loop]
@@ -124,8 +126,37 @@ def test_a_loss_that_is_not_a_number_stops_at_its_step(make_loop: MakeLoop, tmp_
     loop = make_loop(tmp_path)
     with torch.no_grad():
         loop.model.classifier.bias[0] = float("nan")
-    with pytest.raises(TrainingError, match="loss is nan at step 1"):
+    with pytest.raises(NumericalError, match=r"loss is nan at step 1; all of its 8 rows .* no checkpoint from before"):
         loop.run()
+
+
+def test_the_rows_that_give_no_number_are_named_with_their_source(
+    make_loop: MakeLoop, tmp_path: Path, write_data: Callable[..., Path]
+) -> None:
+    bad = int(make_loop(tmp_path).plan.rows(4)[2])
+    data = write_data(tmp_path / "texts", {"train": [(f"text {row}", "cat") for row in range(72)]})
+    loop = make_loop(tmp_path / "run", checkpoint_every_steps=1)
+    loop.splits = replace(loop.splits, data=data)
+    whole, loop._micro_loss = loop._micro_loss, lambda model, rows: whole(model, rows) / float(bad not in rows)
+    with pytest.raises(NumericalError) as raised:
+        loop.run()
+    good = tmp_path / "run" / "step-00000003"
+    assert f"it comes from row {bad} (test line {bad + 1}) of 'train'; the last good checkpoint is {good}" in str(
+        raised.value
+    )
+    report = json.loads((tmp_path / "run" / "trouble-step-00000004.json").read_text())
+    assert [entry["row"] for entry in report["batch"]] == loop.plan.rows(4).tolist()
+    assert [entry["row"] for entry in report["batch"] if entry["loss"] == "inf"] == [bad]
+    assert checkpoint.newest(tmp_path / "run").step == 3
+
+
+def test_a_checkpoint_with_weights_that_are_no_numbers_is_not_called_good(tmp_path: Path) -> None:
+    model = torch.nn.Linear(2, 2)
+    for step in (1, 2):
+        checkpoint.save(tmp_path, checkpoint.State(step=step), model, torch.optim.SGD(model.parameters()))
+        with torch.no_grad():
+            model.weight[0, 0] = float("inf")
+    assert last_good(tmp_path) == tmp_path / "step-00000001"
 
 
 @pytest.mark.parametrize("changes", [{"precision": "bf16"}, {"label_smoothing": 0.3}, {"gradient_clip": 0.01}])

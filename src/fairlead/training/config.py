@@ -135,6 +135,9 @@ class TrainConfig(Config):
     """Latest checkpoints kept, besides the best weights. Default 2."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of forward and backward; weights stay fp32. Default `fp32`."""
+    hang_timeout_seconds: float = Field(300, ge=2, le=86400)
+    """Seconds without progress after which a process is taken to hang, is named and ended, so that a retry resumes;
+    starting, compiling and writing may take six times as long. Default 300."""
     processes: int | None = Field(None, ge=1, le=1024)
     """Processes, one a device. Default: one a GPU, or one on CPU."""
     threads: int | None = Field(None, ge=1, le=1024)

@@ -14,6 +14,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,10 @@ import torch.distributed as dist
 import fairlead
 from fairlead import errors, openmp
 from fairlead.errors import ConfigError, FairleadError, TrainingError
+from fairlead.training import heartbeat
 from fairlead.training.config import TrainConfig
+from fairlead.training.hang import Watch
+from fairlead.training.heartbeat import Phase
 
 # What a rank has to end its step and write a checkpoint after SIGTERM; Kubernetes grants 30 s by default.
 SHUTDOWN_SECONDS = 28
@@ -45,18 +49,23 @@ class Group:
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
         """`tensor` summed over all processes, in place."""
-        dist.all_reduce(tensor)
+        with heartbeat.marked(Phase.WAITING):
+            dist.all_reduce(tensor)
         return tensor
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[Group]:
-    """Join the processes that the launcher started: NCCL on GPUs, gloo on CPU."""
+def joined(exchange_timeout: float) -> Iterator[Group]:
+    """Join the processes that the launcher started: NCCL on GPUs, gloo on CPU.
+
+    `exchange_timeout` is how many seconds a process waits for the others.
+    """
     local_rank = int(os.environ["LOCAL_RANK"])
     device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    limit = timedelta(seconds=exchange_timeout)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=limit)
     yield Group(dist.get_rank(), dist.get_world_size(), device)
     if device.type == "cuda":
         # NCCL wants its leave taken; for gloo see worker._leave.
@@ -107,10 +116,10 @@ def _cpu_limit() -> int | None:
         return None
 
 
-def launch(job: Path, run_id: str, processes: int, threads: int) -> None:
+def launch(job: Path, run_id: str, processes: int, threads: int, hang_timeout: float) -> None:
     """Run the worker on `job` in every rank and wait.
 
-    Raises the error that a rank raised, with the rank named; TrainingError when one was killed or
+    Raises the error that a rank raised, with the rank named; TrainingError when one was killed, or hung, or
     when this process was told to stop (the ranks have then written a checkpoint).
     """
     # Importing the launcher takes a second, which only this stage should pay.
@@ -121,7 +130,12 @@ def launch(job: Path, run_id: str, processes: int, threads: int) -> None:
     # Its own report of a failure is a page long; ours is the sentence.
     for name in ("torch.distributed.elastic", "torch.distributed.elastic.agent.server.api", "torchelastic-events-null"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    with tempfile.TemporaryDirectory(prefix="fairlead-ranks-") as logs, _signals_kept(), _environment(threads):
+    with (
+        tempfile.TemporaryDirectory(prefix="fairlead-ranks-") as logs,
+        _signals_kept(),
+        _environment(threads),
+        Watch(processes, hang_timeout) as watch,
+    ):
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -137,7 +151,7 @@ def launch(job: Path, run_id: str, processes: int, threads: int) -> None:
         try:
             elastic_launch(config, sys.executable)("-u", "-m", "fairlead.training.worker", str(job))
         except ChildFailedError as error:
-            raise failure(error.failures) from error
+            raise watch.verdict or failure(error.failures) from error
         except SignalException as error:
             raise stopped(signal.Signals(error.sigval).name) from error
 
@@ -174,7 +188,7 @@ def _message(failed: Any) -> tuple[str, str]:
     if not isinstance(failed.message, dict):
         return "", f"exit code {failed.exitcode}"
     kind, _, text = str(failed.message["message"]).partition(": ")
-    return kind, " ".join(text.split())[:500]
+    return kind, " ".join(text.split())[:2000]
 
 
 def _free_port() -> int:

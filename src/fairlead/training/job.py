@@ -24,6 +24,8 @@ class Job(Config):
     """Digest of the base model; None from scratch."""
     data: dict[str, Any]
     """The resolved DataConfig, for the record."""
+    data_folder: str | None = None
+    """Folder of the data version; None where only its tokens are at hand."""
     model: ModelConfig
     """Which model."""
     training: TrainConfig

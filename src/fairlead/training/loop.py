@@ -6,20 +6,19 @@ micro-batches r::W, and DDP averages over processes, so every term is multiplied
 """
 
 import contextlib
-import math
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fairlead.errors import TrainingError
 from fairlead.events import Progress
 from fairlead.formats.tokens import TokenArrays
-from fairlead.training import checkpoint
+from fairlead.training import checkpoint, heartbeat
 from fairlead.training.averaging import WeightAverage
 from fairlead.training.batches import Plan, Rows, collate, micro_batches, overhead_tokens, random_state
 from fairlead.training.checkpoint import Best, State
@@ -27,12 +26,14 @@ from fairlead.training.config import TrainConfig
 from fairlead.training.distributed import Group
 from fairlead.training.figures import Figures, computed_tokens
 from fairlead.training.headnorm import HeadNorms, fold_head_norm
+from fairlead.training.heartbeat import Phase
 from fairlead.training.layers import freeze
 from fairlead.training.metrics import MetricLog, from_rows, to_rows
 from fairlead.training.optimizers import build_optimizer, clip_gradient, set_learning_rate
 from fairlead.training.schedules import learning_rate
 from fairlead.training.scores import is_better
 from fairlead.training.tasks import Splits, make_task
+from fairlead.training.trouble import Trouble, error_of
 from fairlead.training.validation import validate
 
 # The rows of a validation batch need no memory for gradients.
@@ -109,6 +110,7 @@ class Loop:
     def _step(self, step: int, progress: Progress) -> bool:
         """One update of the weights; whether any process was told to stop."""
         started = time.monotonic()
+        heartbeat.mark(Phase.COMPUTING, step)
         rate = learning_rate(self.config, step, self.plan.num_steps)
         set_learning_rate(self.optimizer, rate)
         self.optimizer.zero_grad(set_to_none=True)
@@ -116,9 +118,10 @@ class Loop:
         # One exchange carries the loss and whether SIGTERM came to any process.
         own = [self._backward(step, rows), float(self.stop_requested())]
         sums = self.group.sum(torch.tensor(own, dtype=torch.float64, device=self.group.device))
+        heartbeat.mark(Phase.COMPUTING)
         loss = float(sums[0]) / self.task.num_terms(rows)
         norm = clip_gradient(self.model, self.config)
-        _check_finite(step, loss, norm)
+        self._check_finite(Trouble(step, rows, loss, norm))
         self.optimizer.step()
         self._norms.update(self.group)
         self.average.update(step)
@@ -132,6 +135,12 @@ class Loop:
             progress.advance(note=lambda: self.figures.note(loss), seconds_left=left)
         return bool(sums[1] > 0)
 
+    def _check_finite(self, trouble: Trouble) -> None:
+        """Raise NumericalError before anything that is not a number reaches the weights."""
+        if trouble.is_real:
+            row_loss = partial(self._micro_loss, self.model)
+            raise error_of(trouble, self.model, row_loss, self.folder, self.splits.data, self.group.is_first)
+
     def _backward(self, step: int, rows: Rows) -> float:
         """Add this process's share of the gradient; the sum of its losses."""
         pieces = micro_batches(rows, self._lengths, self.config.micro_batch_tokens, self._overhead)
@@ -141,6 +150,7 @@ class Loop:
         self._norms.begin()
         num_rounds, total = -(-len(pieces) // world_size), 0.0
         for turn in range(num_rounds):
+            heartbeat.mark(Phase.COMPUTING)
             index = turn * world_size + rank
             last = turn == num_rounds - 1
             # Gradients are exchanged once, in the backward pass of the last round.
@@ -197,8 +207,9 @@ class Loop:
         points = to_rows(self.log.pending()) if self.log else []
         self._advance(seconds=self.state.seconds + time.monotonic() - self._clock, points=points)
         self._clock = time.monotonic()
-        checkpoint.save(self.folder, self.state, self.model, self.optimizer)
-        checkpoint.prune(self.folder, self.config.keep_checkpoints)
+        with heartbeat.marked(Phase.SAVING):
+            checkpoint.save(self.folder, self.state, self.model, self.optimizer)
+            checkpoint.prune(self.folder, self.config.keep_checkpoints)
 
     def _is_due(self, step: int) -> bool:
         return step % self._validate_every == 0 or step == self.plan.num_steps
@@ -255,12 +266,3 @@ def _num_working_parameters(model: nn.Module) -> int:
 
 def _all_rows(arrays: TokenArrays) -> Rows:
     return torch.arange(arrays.num_rows).numpy()
-
-
-def _check_finite(step: int, loss: float, norm: float) -> None:
-    for what, value in (("loss", loss), ("gradient's norm", norm)):
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"train: the {what} is {value} at step {step}; lower training.learning_rate "
-                "or set training.gradient_clip, and check the base model's weights"
-            )

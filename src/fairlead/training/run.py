@@ -101,6 +101,7 @@ def _plan(
         base=str(base) if base else None,
         parent=parent,
         data=dataset.read_manifest(data).config,
+        data_folder=str(data.absolute()),
         model=model,
         training=config,
         folder=str(places.checkpoints(name)),
@@ -164,7 +165,7 @@ def _launch(job: Job, processes: int) -> TrainingRecord:
     with tempfile.TemporaryDirectory(prefix="fairlead-job-") as folder:
         path = Path(folder) / "job.json"
         write_json(path, job.to_dict())
-        distributed.launch(path, job.run_id, processes, job.threads)
+        distributed.launch(path, job.run_id, processes, job.threads, job.training.hang_timeout_seconds)
     record = read_finished(Path(job.folder))
     if record is None:
         raise distributed.stopped("a signal to its processes")

@@ -9,6 +9,7 @@ N rows of the validation split.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,8 @@ class Splits:
     validation: TokenArrays
     pad_token_id: int
     task: TaskName = CLASSIFICATION
+    data: Path | None = None
+    """Folder of the data version that the rows came from, to say where a bad one stands."""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,10 @@ from torch import nn
 
 from fairlead.events import Progress
 from fairlead.formats.tokens import TokenArrays
+from fairlead.training import heartbeat
 from fairlead.training.batches import Rows, collate
 from fairlead.training.distributed import Group
+from fairlead.training.heartbeat import Phase
 from fairlead.training.tasks import Task
 
 
@@ -36,6 +38,7 @@ def validate(
         if stop_requested():
             table[-1, 0] = 1
             break
+        heartbeat.mark(Phase.VALIDATING)
         batch = collate(arrays, rows, pad_token_id).to(group.device)
         logits = model(input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT).logits
         table[rows] = task.keep(logits, batch).float().cpu()

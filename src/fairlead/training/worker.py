@@ -1,6 +1,7 @@
 """What each rank runs: `python -m fairlead.training.worker <job.json>`, started by the launcher."""
 
 import contextlib
+import faulthandler
 import fcntl
 import os
 import signal
@@ -19,9 +20,11 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 from fairlead.errors import FairleadError, TrainingError
 from fairlead.formats import tokens as token_format
 from fairlead.stage import disk_sentence
-from fairlead.training import checkpoint
+from fairlead.training import checkpoint, heartbeat
 from fairlead.training.distributed import Group, joined
 from fairlead.training.finished import write_finished
+from fairlead.training.hang import exchange_timeout
+from fairlead.training.heartbeat import Phase
 from fairlead.training.job import Job, read_job
 from fairlead.training.loop import Loop
 from fairlead.training.metrics import MetricLog, RegistrySink
@@ -42,6 +45,9 @@ def main(arguments: list[str]) -> NoReturn:
     handler.initialize()
     signal.signal(signal.SIGTERM, _request_stop)
     signal.signal(signal.SIGINT, _request_stop)
+    # A rank that hangs is asked for its stacks before it is ended.
+    faulthandler.register(signal.SIGUSR1)
+    heartbeat.begin()
     _die_with_parent()
     code = 1
     try:
@@ -70,12 +76,15 @@ def work(job: Job) -> Loop:
         validation=token_format.open_split(Path(job.tokens), manifest, "validation"),
         pad_token_id=manifest.pad_token_id,
         task=manifest.task,
+        data=Path(job.data_folder) if job.data_folder else None,
     )
     torch.manual_seed(job.training.seed)
     model = build_model(job.model, manifest, Path(job.base) if job.base else None)
-    with joined() as group, _alone(Path(job.folder), group), _metric_log(job, group) as log:
+    limit = exchange_timeout(job.training.hang_timeout_seconds)
+    with joined(limit) as group, _alone(Path(job.folder), group), _metric_log(job, group) as log:
         loop = Loop(job.training, model, splits, group, Path(job.folder), log, _stop.is_set)
         if loop.run() and group.is_first:
+            heartbeat.mark(Phase.SAVING)
             loop.load_best()
             write_finished(job, manifest, model, loop.state, group)
             checkpoint.remove_all(Path(job.folder))
@@ -89,6 +98,7 @@ def _leave(code: int) -> NoReturn:
     need to let go of their last tensors: one run in a dozen hung at its end. After a failure the peers
     may be gone as well. Everything on disk and in the registry is closed by now.
     """
+    heartbeat.mark(Phase.DONE)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
