@@ -95,7 +95,8 @@ def trainer(job: dict[str, Any]) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(job["model"], local_files_only=True)
     rows = [{"input_ids": arrays.row(i).tolist(), "labels": int(arrays.labels[i])} for i in range(arrays.num_rows)]
     tokenizer = PreTrainedTokenizerFast.from_pretrained(tokens / token_format.TOKENIZER, local_files_only=True)
-    turns = Turns(job, model, _scorer(model, tokens, manifest))
+    validation = token_format.open_split(tokens, manifest, "validation")
+    turns = Turns(job, model, _scorer(model, validation, manifest.pad_token_id))
 
     class Callback(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -146,7 +147,8 @@ def fairlead(job: dict[str, Any]) -> None:
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     with tempfile.TemporaryDirectory() as folder:
         loop = InTurns(config, model, splits, Group(0, 1, torch.device("cpu")), Path(folder))
-        turns = Turns(job, model, _scorer(model, tokens, manifest))
+        # The loop's own validation split: it may hold other ids, for an embedding with fewer rows.
+        turns = Turns(job, model, _scorer(model, loop.splits.validation, loop.splits.pad_token_id))
         loop.run()
 
 
@@ -156,9 +158,8 @@ def _open(job: dict[str, Any]) -> tuple[Path, TokensManifest, TokenArrays]:
     return tokens, manifest, token_format.open_split(tokens, manifest, "train")
 
 
-def _scorer(model: nn.Module, tokens: Path, manifest: TokensManifest) -> Callable[[], dict[str, float]]:
+def _scorer(model: nn.Module, arrays: TokenArrays, pad_token_id: int) -> Callable[[], dict[str, float]]:
     """Loss and accuracy on the validation split in fp32, dropout off; the same code for every side."""
-    arrays = token_format.open_split(tokens, manifest, "validation")
     order = np.argsort(arrays.lengths)
 
     @torch.no_grad()
@@ -168,11 +169,11 @@ def _scorer(model: nn.Module, tokens: Path, manifest: TokensManifest) -> Callabl
         losses, hits = [], 0
         for rows in np.array_split(order, max(1, len(order) // 8)):
             length = int(arrays.lengths[rows].max())
-            ids = torch.full((len(rows), length), manifest.pad_token_id)
+            ids = torch.full((len(rows), length), pad_token_id)
             for i, row in enumerate(rows):
                 ids[i, : arrays.lengths[row]] = torch.from_numpy(arrays.row(int(row)).astype(np.int64))
             labels = torch.from_numpy(arrays.labels[rows].astype(np.int64))
-            logits = model(input_ids=ids, attention_mask=(ids != manifest.pad_token_id).long()).logits.float()
+            logits = model(input_ids=ids, attention_mask=(ids != pad_token_id).long()).logits.float()
             losses += nn.functional.cross_entropy(logits, labels, reduction="none").tolist()
             hits += int((logits.argmax(1) == labels).sum())
         model.train(was_training)

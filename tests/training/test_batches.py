@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.training.batches import Plan, micro_batches, overhead_tokens, random_state
+from fairlead.training.batches import Plan, micro_batches, overhead_tokens, packs, random_state, share_out
 
 
 def plan(**changes: object) -> Plan:
@@ -82,3 +82,22 @@ def test_a_larger_model_is_cut_finer() -> None:
 @pytest.mark.parametrize("other", [(1, 2, 3), (0, 3, 3), (0, 2, 4)])
 def test_the_random_state_depends_on_seed_step_and_micro_batch(other: tuple[int, int, int]) -> None:
     assert random_state(0, 2, 3) == random_state(0, 2, 3) != random_state(*other)
+
+
+@given(sizes=st.lists(st.integers(1, 500), min_size=8, max_size=60), world_size=st.integers(1, 4))
+def test_work_is_shared_out_evenly(sizes: list[int], world_size: int) -> None:
+    shares = share_out(sizes, world_size)
+    assert sorted(itertools.chain(*shares)) == list(range(len(sizes)))
+    loads = [sum(sizes[i] for i in share) for share in shares]
+    # Graham's bound for the largest first.
+    assert max(loads) <= max(max(sizes), sum(sizes) / world_size) * (4 / 3) + 1
+
+
+@given(sizes=st.lists(st.integers(1, 50), min_size=1, max_size=40), budget=st.integers(1, 120))
+def test_packs_keep_the_order_and_the_budget(sizes: list[int], budget: int) -> None:
+    found = packs(range(len(sizes)), sizes, budget)
+    assert list(itertools.chain(*found)) == list(range(len(sizes)))
+    for one in found:
+        assert len(one) == 1 or sum(sizes[i] for i in one) <= budget
+    for one, following in itertools.pairwise(found):
+        assert sum(sizes[i] for i in one) + sizes[following[0]] > budget

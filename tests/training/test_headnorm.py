@@ -82,7 +82,8 @@ def test_the_saved_model_of_a_run_is_a_plain_one(make_loop: MakeLoop, tmp_path: 
     assert curve(tmp_path)[-1] < 0.7 * curve(tmp_path)[0]
     loop.model.eval()
     ids = torch.tensor([[2, 7, 9, 3]])
-    normed = loop.model(input_ids=ids).logits
+    assert loop._vocabulary is not None
+    normed = loop.model(input_ids=torch.from_numpy(loop._vocabulary.places)[ids]).logits
     loop.state = loop.state.model_copy(update={"best": loop.state.best.model_copy(update={"step": loop.state.step})})
     loop.load_best()
     loop.model.save_pretrained(tmp_path / "saved")

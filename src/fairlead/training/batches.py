@@ -1,7 +1,7 @@
 """Which examples a step sees, and how they are cut into what one forward pass takes.
 
 Everything here is a pure function of (seed, epoch, step) and the lengths of the rows: never of the
-number of processes nor of where a run was interrupted. Process r of W takes micro-batches r::W.
+number of processes nor of where a run was interrupted. Only which process computes a part depends on their number.
 
 Shapes: N rows of a global batch, B rows of a micro-batch, T tokens of its longest row.
 """
@@ -115,16 +115,48 @@ class MicroBatch:
         return MicroBatch(self.input_ids_BT.to(device), self.attention_mask_BT.to(device), self.labels_B.to(device))
 
 
+def share_out(sizes: Sequence[int], world_size: int) -> list[list[int]]:
+    """The indices of `sizes` for each of `world_size` processes: the largest first, each to the least loaded.
+
+    (Graham 1969: at most a third more work on one process than the best division has.)
+    """
+    loads, shares = [0] * world_size, [[] for _ in range(world_size)]  # type: tuple[list[int], list[list[int]]]
+    for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        lightest = min(range(world_size), key=loads.__getitem__)
+        loads[lightest] += sizes[index]
+        shares[lightest].append(index)
+    return [sorted(share) for share in shares]
+
+
+def packs(indices: Sequence[int], sizes: Sequence[int], budget: int) -> list[list[int]]:
+    """`indices` in packs of neighbours whose sizes sum to `budget` at most; a larger one goes alone."""
+    found: list[list[int]] = []
+    room = 0
+    for index in indices:
+        room -= sizes[index]
+        if room < 0:
+            found.append([])
+            room = budget - sizes[index]
+        found[-1].append(index)
+    return found
+
+
 def collate(arrays: TokenArrays, rows: Rows | Sequence[int], pad_token_id: int) -> MicroBatch:
     """Gather `rows` into one micro-batch, padded on the right to the longest of them."""
-    texts = [arrays.row(int(row)) for row in rows]
-    lengths = np.array([len(text) for text in texts])
-    input_ids = np.full((len(texts), int(lengths.max())), pad_token_id, dtype=np.int64)
-    for index, text in enumerate(texts):
-        input_ids[index, : len(text)] = text
-    mask = np.arange(input_ids.shape[1])[None, :] < lengths[:, None]
-    labels = np.asarray(arrays.labels[rows], dtype=np.int64)
-    return MicroBatch(torch.from_numpy(input_ids), torch.from_numpy(mask.astype(np.int64)), torch.from_numpy(labels))
+    rows = np.asarray(rows)
+    starts, lengths = arrays.offsets[rows], arrays.offsets[rows + 1] - arrays.offsets[rows]
+    places = np.arange(lengths.max())
+    mask = places[None, :] < lengths[:, None]
+    # One gather for all rows; what lies at padding is read from the row's start and overwritten.
+    input_ids = arrays.tokens[starts[:, None] + np.where(mask, places[None, :], 0)].astype(np.int64)
+    input_ids[~mask] = pad_token_id
+    mask_BT = torch.from_numpy(mask.astype(np.int64))
+    return MicroBatch(torch.from_numpy(input_ids), mask_BT, gather_labels(arrays, rows))
+
+
+def gather_labels(arrays: TokenArrays, rows: Rows) -> torch.Tensor:
+    """The labels of `rows`."""
+    return torch.from_numpy(np.asarray(arrays.labels[rows], dtype=np.int64))
 
 
 def random_state(seed: int, step: int, micro_batch: int) -> int:

@@ -63,6 +63,8 @@ class TrainConfig(Config):
     """Examples of a global batch, over all processes. Default 32."""
     micro_batch_tokens: int = Field(4096, ge=16)
     """Tokens, padding included, that one forward pass takes at most. Default 4,096."""
+    activation_checkpointing: bool = False
+    """Compute a layer's activations again in the backward pass: less memory, a third more work. Default no."""
     optimizer: Literal["adamw", "adam", "sgd", "rmsprop", "adagrad", "muon"] = "adamw"
     """Update rule. `muon` learns a model from scratch in a third of the time; with it `momentum` is best at 0.95.
     Default `adamw`."""

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import psutil
 import torch
 
-from fairlead.training.batches import Rows
 from fairlead.training.checkpoint import Best
 from fairlead.training.distributed import Group
 from fairlead.training.metrics import SECONDS_LEFT
@@ -16,11 +15,6 @@ from fairlead.training.metrics import SECONDS_LEFT
 WINDOW_SECONDS = 10.0
 # Reading the memory takes 30 us, and it changes slowly.
 SECONDS_BETWEEN_LOOKS = 1.0
-
-
-def computed_tokens(pieces: list[Rows], lengths: Rows) -> int:
-    """Tokens that micro-batches of these rows compute, padding included."""
-    return sum(len(piece) * int(lengths[piece].max()) for piece in pieces)
 
 
 class Figures:

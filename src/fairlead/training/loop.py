@@ -1,16 +1,16 @@
 """The training loop of one process: step, validate, keep.
 
 The loss of a step is the sum of its global batch's losses (a row's or a predicted token's, as the task has
-it) divided by their number, whatever the number of processes W: each process sums over its own
-micro-batches r::W, and DDP averages over processes, so every term is multiplied by W.
+it) divided by their number, whatever the number of processes W: each process sums over its own passes, and
+DDP averages over processes, so every term is multiplied by W.
 """
 
 import contextlib
 import time
 import warnings
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
@@ -18,18 +18,19 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fairlead.events import Progress
 from fairlead.formats.tokens import TokenArrays
-from fairlead.training import checkpoint, heartbeat
+from fairlead.training import checkpoint, heartbeat, vocabulary
 from fairlead.training.averaging import WeightAverage
-from fairlead.training.batches import Plan, Rows, collate, micro_batches, overhead_tokens, random_state
+from fairlead.training.batches import MicroBatch, Plan, Rows, micro_batches
 from fairlead.training.checkpoint import Best, State
 from fairlead.training.config import TrainConfig
 from fairlead.training.distributed import Group
-from fairlead.training.figures import Figures, computed_tokens
+from fairlead.training.figures import Figures
 from fairlead.training.headnorm import HeadNorms, fold_head_norm
 from fairlead.training.heartbeat import Phase
 from fairlead.training.layers import freeze
 from fairlead.training.metrics import MetricLog, from_rows, to_rows
 from fairlead.training.optimizers import build_optimizer, clip_gradient, set_learning_rate
+from fairlead.training.passes import Pass, Passes
 from fairlead.training.schedules import learning_rate
 from fairlead.training.scores import is_better
 from fairlead.training.tasks import Splits, make_task
@@ -54,21 +55,22 @@ class Loop:
         stop_requested: Callable[[], bool] = lambda: False,
     ) -> None:
         """`log` is given to the first process only; `stop_requested` says that SIGTERM came to this one."""
-        self.config, self.splits, self.group, self.folder = config, splits, group, folder
+        self.config, self.group, self.folder = config, group, folder
         self.log, self.stop_requested = log, stop_requested
         self.plan = Plan(splits.train.num_rows, config.batch_size, config.epochs, config.max_steps, config.seed)
         self.model = model.to(group.device).train()
-        self.task = make_task(config, self.model, splits, group.device)
-        self._lengths = splits.train.lengths
-        self._overhead = overhead_tokens(_num_working_parameters(model))
+        self._vocabulary = vocabulary.reduce(self.model, (splits.train, splits.validation), splits.pad_token_id)
+        self.splits = splits if self._vocabulary is None else self._vocabulary.translate(splits)
+        self.task = make_task(config, self.model, self.splits, group.device)
+        self._passes = Passes(config, self.model, self.splits.train, self.splits.pad_token_id)
         self._pieces = micro_batches(
             _all_rows(splits.validation),
             splits.validation.lengths,
             config.micro_batch_tokens * VALIDATION_BUDGET_FACTOR,
-            self._overhead,
+            self._passes.overhead,
         )
         freeze(self.model, config)
-        _freeze_unreached(self.model, self._micro_loss(self.model, _all_rows(splits.train)[:1]))
+        _freeze_unreached(self.model, self._loss(self._passes.network, 0, _smallest(splits.train)))
         self.optimizer = build_optimizer(self.model, config)
         self._norms = HeadNorms(self.model)
         self.average = WeightAverage(self.optimizer, self._norms, config.ema_decay)
@@ -98,13 +100,17 @@ class Loop:
                 self._save()
 
     def load_best(self) -> None:
-        """Put the weights of the best step into the model, ready to be saved."""
+        """Put the weights of the best step into the model, ready to be saved; no step can follow."""
         assert self.state.best is not None
         path = checkpoint.step_folder(self.folder, self.state.best.step)
         checkpoint.verify(path)
+        if self._vocabulary:
+            self._vocabulary.shrink(self.model)
         checkpoint.restore(path, self.model, self.optimizer)
         self.average.exchange()
         fold_head_norm(self.model)
+        if self._vocabulary:
+            self._vocabulary.restore(self.model)
         self.task.finish(self.model)
 
     def _step(self, step: int, progress: Progress) -> bool:
@@ -127,7 +133,7 @@ class Loop:
         self.average.update(step)
         self._advance(step=step, validated=not self._is_due(step))
         if self.group.is_first:
-            seconds, num_tokens = time.monotonic() - started, int(self._lengths[rows].sum())
+            seconds, num_tokens = time.monotonic() - started, int(self._passes.lengths[rows].sum())
             rates = self.figures.step(seconds, num_tokens, self._num_computed)
             if self.log:
                 self.log.add(step, {"loss": loss, "learning_rate": rate, "gradient_norm": norm, **rates})
@@ -138,39 +144,41 @@ class Loop:
     def _check_finite(self, trouble: Trouble) -> None:
         """Raise NumericalError before anything that is not a number reaches the weights."""
         if trouble.is_real:
-            row_loss = partial(self._micro_loss, self.model)
+            network = self._passes.network
+
+            def row_loss(rows: Rows) -> torch.Tensor:
+                return self._loss(network, trouble.step, Pass([(0, rows)]))
+
             raise error_of(trouble, self.model, row_loss, self.folder, self.splits.data, self.group.is_first)
 
     def _backward(self, step: int, rows: Rows) -> float:
         """Add this process's share of the gradient; the sum of its losses."""
-        pieces = micro_batches(rows, self._lengths, self.config.micro_batch_tokens, self._overhead)
-        self._num_computed = computed_tokens(pieces, self._lengths)
-        rank, world_size = self.group.rank, self.group.world_size
+        plan = self._passes.plan(rows, self.group.world_size)
+        self._num_computed = self._passes.computed_tokens(plan)
+        own, num_rounds, total = plan[self.group.rank], max(map(len, plan)), 0.0
         num_terms = self.task.num_terms(rows)
         self._norms.begin()
-        num_rounds, total = -(-len(pieces) // world_size), 0.0
         for turn in range(num_rounds):
             heartbeat.mark(Phase.COMPUTING)
-            index = turn * world_size + rank
-            last = turn == num_rounds - 1
             # Gradients are exchanged once, in the backward pass of the last round.
-            with contextlib.nullcontext() if last else self._ddp.no_sync():
-                torch.manual_seed(random_state(self.config.seed, step, index))
-                self._norms.count(index < len(pieces))
-                if index < len(pieces):
-                    loss = self._micro_loss(self._ddp, pieces[index])
+            with contextlib.nullcontext() if turn == num_rounds - 1 else self._ddp.no_sync():
+                self._norms.count(turn < len(own))
+                if turn < len(own):
+                    loss = self._loss(self._ddp, step, own[turn])
                     total += float(loss.detach())
                 else:
-                    # DDP waits for every process: one without a micro-batch adds a gradient of zero.
-                    loss = self._micro_loss(self._ddp, pieces[-1][-1:]) * 0.0
-                torch.autograd.backward(loss * (world_size / num_terms))
+                    # DDP waits for every process: one without a pass adds a gradient of zero.
+                    loss = self._loss(self._ddp, step, _smallest(self.splits.train)) * 0.0
+                torch.autograd.backward(loss * (self.group.world_size / num_terms))
         return total
 
-    def _micro_loss(self, model: nn.Module, rows: Rows) -> torch.Tensor:
-        batch = collate(self.splits.train, rows, self.splits.pad_token_id).to(self.group.device)
+    def _loss(self, network: nn.Module, step: int, of: Pass) -> torch.Tensor:
+        """The summed loss of the texts of a pass."""
+        batch = self._passes.batch(step, of)
         with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            logits = model(input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT).logits
-        return self.task.losses(logits, batch).sum()
+            logits = network(batch)
+        # Only tasks of whole texts have models that take a pack, and they read its labels alone.
+        return self.task.losses(logits, cast(MicroBatch, batch)).sum()
 
     def _validate(self) -> bool:
         """Score the current step and keep its checkpoint; False when told to stop meanwhile."""
@@ -244,9 +252,9 @@ class Loop:
             # Newer torch would have it named forward_sync_buffers, which older torch does not know.
             warnings.simplefilter("ignore", FutureWarning)
             ddp = DistributedDataParallel(
-                self.model, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True
+                self._passes.network, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True
             )
-        torch.autograd.backward(self._micro_loss(ddp, _all_rows(self.splits.train)[:1]) * 0.0)
+        torch.autograd.backward(self._loss(ddp, 0, _smallest(self.splits.train)) * 0.0)
         return ddp
 
 
@@ -258,10 +266,9 @@ def _freeze_unreached(model: nn.Module, loss: torch.Tensor) -> None:
     model.zero_grad(set_to_none=True)
 
 
-def _num_working_parameters(model: nn.Module) -> int:
-    """Weights that every token is multiplied with: all but the embeddings."""
-    embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
-    return sum(p.numel() for p in model.parameters() if id(p) not in embeddings)
+def _smallest(arrays: TokenArrays) -> Pass:
+    """A pass of one text, for what needs a gradient but not its value."""
+    return Pass([(0, _all_rows(arrays)[:1])])
 
 
 def _all_rows(arrays: TokenArrays) -> Rows:

@@ -30,7 +30,15 @@ from fairlead.training.layout import check_layout
 from fairlead.training.metrics import LOGGING_SHARE
 
 # These say how a run is carried out, not what it learns: a run resumes though they changed.
-CARRYING_OUT = ("processes", "threads", "checkpoint_every_steps", "keep_checkpoints", "sinks", "hang_timeout_seconds")
+CARRYING_OUT = (
+    "processes",
+    "threads",
+    "activation_checkpointing",
+    "checkpoint_every_steps",
+    "keep_checkpoints",
+    "sinks",
+    "hang_timeout_seconds",
+)
 
 
 @stage("train")
