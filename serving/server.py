@@ -128,7 +128,7 @@ def _serve_model(options: argparse.Namespace) -> int:
 def _locate(model: str) -> Path:
     if "/" in model:
         return Path(model)
-    from fairlead.inference.versions import fetch_version
+    from fairlead.registry.fetching import fetch_version
 
     return fetch_version(model)
 

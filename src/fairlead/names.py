@@ -30,6 +30,9 @@ LANGUAGE_MODELING: TaskName = "language_modeling"
 # The value of `model.base` for a model without a base.
 SCRATCH = "scratch"
 
+# The address of a registered model version as a base: `fairlead://support_topics:3`.
+VERSION_SCHEME = "fairlead://"
+
 # Environment variables that Fairlead reads.
 HOME_ENV = "FAIRLEAD_HOME"
 STORE_ENV = "FAIRLEAD_STORE"

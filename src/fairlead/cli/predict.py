@@ -89,7 +89,7 @@ def _predict_here(ref: str, texts: list[str]) -> list[dict[str, Any]]:
     from fairlead.cli.display import Display
     from fairlead.cli.relay import relayed
     from fairlead.events import Progress, emit
-    from fairlead.inference.versions import fetch_version
+    from fairlead.registry.fetching import fetch_version
 
     predictions: list[Prediction] = []
     with Display([], sys.stderr) as display, relayed(display.on_event):

@@ -17,9 +17,9 @@ def serve(
     from fairlead.cli.display import Display
     from fairlead.cli.relay import relayed
     from fairlead.cli.served import server_command
-    from fairlead.inference.versions import fetch_version
     from fairlead.names import ModelRef
     from fairlead.registry import open_registry
+    from fairlead.registry.fetching import fetch_version
 
     with open_registry() as registry:
         version = registry.resolve(ModelRef.parse(ref))

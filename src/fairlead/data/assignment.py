@@ -1,13 +1,13 @@
 """Which split every row goes to, once it is known which rows are kept."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from fairlead.data.cleaning import FOLLOWS, KEEP, Verdicts
+from fairlead.data.cleaning import KEPT, SEEN, Verdicts
 from fairlead.data.config import DataConfig
-from fairlead.data.splitting import TRAIN_CODE, split
+from fairlead.data.splitting import TEST_CODE, TRAIN_CODE, split
 from fairlead.errors import DataError
 from fairlead.formats.dataset import TEST, TRAIN, VALIDATION
 
@@ -19,32 +19,44 @@ Labels = npt.NDArray[np.int32]
 
 
 def assign(
-    sources: Sequence[str], ends: Sequence[int], verdicts: Verdicts, labels: Labels, config: DataConfig
+    sources: Sequence[str],
+    ends: Sequence[int],
+    verdicts: Verdicts,
+    labels: Labels,
+    config: DataConfig,
+    split_of: Mapping[str, str] | None = None,
+    held_out: str = TEST,
 ) -> tuple[list[str], Codes]:
     """The splits' names, and for every row the index of its split or DROPPED.
 
     `sources` are the names of the sources, the pool to train on first; `ends[i]` is the row after
-    the last of source i.
+    the last of source i. A source fills the split of its name, or the one that `split_of` gives;
+    what is split off the pool to measure on goes to `held_out`, which is left out when it stays empty.
     """
+    filled = [(split_of or {}).get(name, name) for name in sources]
     # In the order of the codes that a split of the pool gives.
-    names = [TRAIN, VALIDATION, TEST, *(name for name in sources if name not in (TRAIN, VALIDATION, TEST))]
+    names = [TRAIN, VALIDATION, TEST]
+    names += dict.fromkeys(name for name in filled if name not in (*names, held_out))
+    names += [held_out] if held_out not in names else []
     codes = np.full(ends[-1], DROPPED, np.int16)
-    codes[: ends[0]] = _split_pool(verdicts, labels[: ends[0]], config)
-    for i, name in enumerate(sources[1:], 1):
+    pool = _split_pool(verdicts, labels[: ends[0]], config)
+    codes[: ends[0]] = np.where(pool == TEST_CODE, names.index(held_out), pool)
+    for i, name in enumerate(filled[1:], 1):
         codes[ends[i - 1] : ends[i]] = names.index(name)
-    codes[(verdicts.fates != KEEP) & (verdicts.fates != FOLLOWS)] = DROPPED
+    codes[~np.isin(verdicts.fates, KEPT)] = DROPPED
+    if held_out != TEST and not (codes == names.index(held_out)).any():
+        names.pop()
     return names, codes
 
 
 def check_classes(verdicts: Verdicts, names: Sequence[str], config: DataConfig, where: str) -> None:
-    """Raise DataError when the kept rows of the pool have one class only, or a class that cannot be split."""
+    """Raise DataError when the kept rows of the pool have one class only, or a class that cannot be split.
+
+    A pool that continues a parent may hold few rows of few classes: it is checked by kept_labels alone.
+    """
     counts = verdicts.ranks.counts
     present = [names[i] for i in np.flatnonzero(counts).tolist()]
-    after = (
-        ""
-        if ((verdicts.fates == KEEP) | (verdicts.fates == FOLLOWS)).all()
-        else " after duplicates, conflicts and leaks were dropped"
-    )
+    after = "" if np.isin(verdicts.fates, KEPT).all() else " after duplicates, conflicts and leaks were dropped"
     if not present:
         raise DataError(f"{where}: no row is left to train on{after}; change data.duplicates, conflicts or leakage")
     if len(present) == 1:
@@ -55,17 +67,36 @@ def check_classes(verdicts: Verdicts, names: Sequence[str], config: DataConfig, 
     single = sorted(names[i] for i in np.flatnonzero(counts == 1).tolist())
     if single and not (config.validation and config.test):
         raise DataError(
-            f"{where}: {_listed(single)} with one text only{after} cannot be split; add rows, remove the "
+            f"{where}: {listed(single)} with one text only{after} cannot be split; add rows, remove the "
             "class, or set data.validation and data.test"
         )
 
 
+def kept_labels(verdicts: Verdicts, labels: Labels, names: Sequence[str], num_rows: int, where: str) -> list[str]:
+    """The labels of the kept rows among the first `num_rows`, the pool. Raises DataError when none is kept."""
+    kept = np.isin(verdicts.fates[:num_rows], KEPT)
+    if not kept.any():
+        raise DataError(
+            f"{where}: no row is left to train on after duplicates, conflicts and leaks into the test set were "
+            "dropped; give new rows"
+        )
+    return [names[i] for i in np.flatnonzero(np.bincount(labels[:num_rows][kept])).tolist()]
+
+
 def check_splits(
-    names: Sequence[str], codes: Codes, labels: Labels, label_names: Sequence[str], sources: Sequence[str]
+    names: Sequence[str],
+    codes: Codes,
+    labels: Labels,
+    label_names: Sequence[str],
+    sources: Sequence[str],
+    known: Sequence[str] = (),
 ) -> None:
-    """Raise DataError when a split is empty, or an own validation or test source has a class that train lacks."""
+    """Raise DataError when a split is empty, or an own validation or test source has a class that train lacks.
+
+    `known` are classes that a parent was trained on.
+    """
     found_by_code = [set(np.flatnonzero(np.bincount(labels[codes == code])).tolist()) for code in range(len(names))]
-    trained = found_by_code[TRAIN_CODE]
+    trained = found_by_code[TRAIN_CODE] | {i for i, name in enumerate(label_names) if name in known}
     for name, found in zip(names, found_by_code, strict=True):
         if not found:
             raise DataError(
@@ -74,7 +105,7 @@ def check_splits(
         unknown = sorted(label_names[i] for i in found - trained)
         if unknown and name in (VALIDATION, TEST) and name in sources:
             raise DataError(
-                f"data.{name}: {_listed(unknown)} not among the labels to train on; correct the labels or add rows"
+                f"data.{name}: {listed(unknown)} not among the labels to train on; correct the labels or add rows"
             )
 
 
@@ -85,12 +116,14 @@ def _split_pool(verdicts: Verdicts, labels: Labels, config: DataConfig) -> Codes
         0 if config.validation else config.validation_fraction,
         0 if config.test else config.test_fraction,
     ).astype(np.int16)
+    codes[verdicts.fates[: len(codes)] == SEEN] = TRAIN_CODE
     followers = np.fromiter(verdicts.followers, np.int64, len(verdicts.followers))
     codes[followers] = codes[np.fromiter(verdicts.followers.values(), np.int64, len(followers))]
     return codes
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Classes in a sentence, at most ten of them: `class 'a'`, `classes 'a', 'b'`."""
     shown = ", ".join(repr(name) for name in names[:NAMES_SHOWN])
     more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
     return f"class {shown}" if len(names) == 1 else f"classes {shown}{more}"

@@ -10,6 +10,9 @@ A row leaks when its text stands in a source that is measured on: a training row
 validation, test or further source, a validation row in an own test or further source. Own test and
 further sources are what models are compared on: their rows are counted and never dropped.
 
+A row that is replayed from a parent's data leaks when its text stands in any other source: it gives
+way to the new row. A new row that the parent was trained on is SEEN: it goes to train.
+
 A dropped row is counted under one policy: leakage before conflicts before duplicates.
 """
 
@@ -25,11 +28,12 @@ from fairlead.data.config import DataConfig
 from fairlead.data.keys import KeyFiles, group_bounds
 from fairlead.data.splitting import Ranks
 
-# FOLLOWS: kept in the pool, and in whatever split the first kept row with its text is.
-KEEP, LEAKED, CONFLICTING, DUPLICATE, FOLLOWS = range(5)
+# FOLLOWS: kept in the pool, and in whatever split the first kept row with its text is. SEEN: kept, to train.
+KEEP, LEAKED, CONFLICTING, DUPLICATE, FOLLOWS, SEEN = range(6)
+KEPT = (KEEP, FOLLOWS, SEEN)
 POLICIES = {LEAKED: "leakage", CONFLICTING: "conflicts", DUPLICATE: "duplicates"}
-# Sources in reading order; those from MEASURED on are only measured on.
-POOL, VALIDATION, MEASURED = range(3)
+# What a source is for: a row leaks into every source of a higher role. MEASURED ones are only measured on.
+REPLAYED, POOL, VALIDATION, MEASURED = range(4)
 
 
 class Entry(NamedTuple):
@@ -46,7 +50,7 @@ class Verdicts:
     """What was decided for every row, and the counts for each source."""
 
     fates: npt.NDArray[np.uint8]
-    """KEEP, LEAKED, CONFLICTING, DUPLICATE or FOLLOWS by row."""
+    """KEEP, LEAKED, CONFLICTING, DUPLICATE, FOLLOWS or SEEN by row."""
     ranks: Ranks
     """Of every pool row that is KEEP, its place among those of its class: what the split is drawn by."""
     followers: dict[int, int] = field(default_factory=dict)
@@ -65,10 +69,12 @@ def judge(
     roles: dict[int, int],
     config: DataConfig,
     advance: Callable[[int], None],
+    seen: npt.NDArray[np.uint64] | None = None,
 ) -> Verdicts:
     """Decide on every row. `source_ends[i]` is the row after the last of source i.
 
-    `roles` gives each source its role: POOL, VALIDATION or MEASURED. `advance` is told the rows decided on.
+    `roles` gives each source its role. `advance` is told the rows decided on. `seen` are the keys of
+    texts that a parent was trained on.
     """
     verdicts = Verdicts(np.full(source_ends[-1], KEEP, np.uint8), Ranks(source_ends[0]))
     ends = np.asarray(source_ends)
@@ -82,6 +88,10 @@ def judge(
             _judge_group(group, roles, config, verdicts)
         rows = entries["row"]
         drawn = (rows < source_ends[0]) & (verdicts.fates[rows] == KEEP)
+        if seen is not None:
+            known = drawn & np.isin(entries["high"], seen)
+            verdicts.fates[rows[known]] = SEEN
+            drawn &= ~known
         verdicts.ranks.add(rows[drawn], entries["label"][drawn])
         advance(len(entries))
     return verdicts
@@ -100,6 +110,10 @@ def _judge_group(group: list[Entry], roles: dict[int, int], config: DataConfig, 
         leaks = roles[source] < highest
         _count(entries, leaks, verdicts)
         if roles[source] == MEASURED:
+            continue
+        if roles[source] == REPLAYED:
+            # The parent's policies have let it through; only the new rows may take its place.
+            _drop(entries, [] if leaks else entries, LEAKED, verdicts)
             continue
         kept = _apply(entries, leaks, config, verdicts)
         if roles[source] == POOL:

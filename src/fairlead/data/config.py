@@ -6,7 +6,8 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from fairlead.config import Config
-from fairlead.names import CLASSIFICATION, TaskName
+from fairlead.errors import ConfigError
+from fairlead.names import CLASSIFICATION, ModelRef, TaskName
 
 
 class DataConfig(Config):
@@ -70,6 +71,29 @@ class DataConfig(Config):
         if sum(fractions) >= 1:
             raise ValueError("validation_fraction and test_fraction leave no rows to train on; lower one of them")
         return self
+
+
+class IncrementalConfig(Config):
+    """Going on from a registered model version with new data. How far it may fall behind is `evaluation.parent_*`."""
+
+    parent: str | None = None
+    """Version that training continues: `support_topics@champion` or `support_topics:3`, of the same project. Its
+    weights, tokenizer, order of classes and test split are taken. Default: none."""
+    replay: float = Field(0.2, ge=0, le=1)
+    """Share of the parent's training and validation rows that are mixed into the same split, 0 to 1. Default 0.2."""
+    new_labels: Literal["refuse", "grow"] = "refuse"
+    """What to do with a label that the parent lacks. Default `refuse`: a misspelt label would become a class.
+    `grow` adds a row to the classifier for each, and keeps the others."""
+
+    @field_validator("parent")
+    @classmethod
+    def _legal_reference(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                ModelRef.parse(value)
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
+        return value
 
 
 class TokenizationConfig(Config):

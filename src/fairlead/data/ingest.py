@@ -12,14 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from fairlead.data.assignment import assign, check_classes, check_splits
-from fairlead.data.cleaning import MEASURED, POOL, VALIDATION, judge
-from fairlead.data.config import DataConfig
+import numpy as np
+
+from fairlead.data import incremental
+from fairlead.data.assignment import assign, check_classes, check_splits, kept_labels
+from fairlead.data.cleaning import KEPT, MEASURED, POOL, REPLAYED, VALIDATION, Verdicts, judge
+from fairlead.data.config import DataConfig, IncrementalConfig
+from fairlead.data.encodings import blocks_of
 from fairlead.data.findings import SourceCount, labels_alike, quantiles, summarise
-from fairlead.data.reading import STAGE, Meter, open_source, size_of
+from fairlead.data.incremental import NEW_TEST, REPLAY, REPLAY_VALIDATION, RESERVED, SPLIT_OF, Parent, find_parent
+from fairlead.data.reading import STAGE, Meter, Reading, open_source, size_of
 from fairlead.data.spool import Spool
 from fairlead.data.writing import write_splits
-from fairlead.errors import NotFound, StorageError
+from fairlead.errors import ConfigError, NotFound, StorageError
 from fairlead.events import Progress, result
 from fairlead.formats import dataset
 from fairlead.formats.dataset import DataManifest, SplitSummary, dataset_digest
@@ -44,42 +49,55 @@ class Source:
     """As it was given."""
     path: Path
     """The file or folder."""
+    parent: Parent | None = None
+    """Whose rows these are, when a parent brings them."""
 
 
 @stage(STAGE)
-def ingest_stage(config: dict[str, Any], source_digest: str, output: str) -> None:
+def ingest_stage(
+    config: dict[str, Any], source_digest: str, output: str, incremental: dict[str, Any] | None = None
+) -> None:
     """Make a data version in the folder `output`, publish it to the store and record it in the registry.
 
-    `config` is DataConfig's values. `source_digest` names the content of the sources, so that a
-    cache of stages tells a changed file; what was read is digested anew.
+    `config` is DataConfig's values, `incremental` IncrementalConfig's. `source_digest` names the content
+    of the sources and the parent, so that a cache of stages tells a changed file; what was read is digested anew.
     """
     settings = DataConfig.parse(config, "data")
-    sources = localize_sources(settings, source_digest)
+    parent = find_parent(IncrementalConfig.parse(incremental or {}, "incremental"))
+    sources = localize_sources(settings, source_digest, parent)
     folder = Path(output)
-    manifest = ingest(settings, sources, folder)
+    manifest = ingest(settings, sources, folder, parent)
     publish_data(manifest, folder)
     result(STAGE, _rows(manifest))
 
 
-def localize_sources(config: DataConfig, source_digest: str) -> list[Source]:
-    """Every source as a local file or folder; a download that was cut is found again by `source_digest`."""
-    addresses = {dataset.TRAIN: config.source, dataset.VALIDATION: config.validation, dataset.TEST: config.test}
+def localize_sources(config: DataConfig, source_digest: str, parent: Parent | None = None) -> list[Source]:
+    """Every source as a local file or folder; a download that was cut is found again by `source_digest`.
+
+    With a parent its test split is the test source, and an own one is a further data set.
+    """
+    test = NEW_TEST if parent else dataset.TEST
+    addresses = {dataset.TRAIN: config.source, dataset.VALIDATION: config.validation, test: config.test}
+    if parent and (taken := sorted(RESERVED & config.extra.keys())):
+        raise ConfigError(f"data.extra: {taken[0]!r} names rows of incremental training; use another name")
     sources = []
     for name, address in {**addresses, **config.extra}.items():
         if address:
             into = home() / "sources" / short(of_json([address, source_digest]))
             sources.append(Source(name, address, localize(address, into, stage=STAGE)))
+    if parent:
+        sources += [Source(name, parent.address(name), parent.path(name), parent) for name in parent.sources]
     return sources
 
 
-def ingest(config: DataConfig, sources: list[Source], folder: Path) -> DataManifest:
+def ingest(config: DataConfig, sources: list[Source], folder: Path, parent: Parent | None = None) -> DataManifest:
     """Make a data version in `folder`; its manifest is written last. `sources[0]` is the pool to train on.
 
     Raises DataError when the data cannot be used and StorageError when the disk fails.
     """
     try:
         _clear(folder)
-        return _ingest(config, sources, folder)
+        return _ingest(config, sources, folder, parent)
     except OSError as error:
         raise StorageError(disk_sentence(STAGE, error)) from error
     finally:
@@ -98,35 +116,45 @@ def publish_data(manifest: DataManifest, folder: Path) -> None:
         registry.record_data_version(manifest, prefix)
 
 
-def _ingest(config: DataConfig, sources: list[Source], folder: Path) -> DataManifest:
+def _ingest(config: DataConfig, sources: list[Source], folder: Path, parent: Parent | None) -> DataManifest:
     spool = Spool(folder / SPOOL, config)
     counts, digests, ends = _read(config, sources, spool, folder / dataset.REJECTED)
     names, labels = list(spool.label_ids), spool.finish()
     roles = {i: _role(source.name) for i, source in enumerate(sources)}
     progress = Progress(STAGE, "find duplicates", spool.num_rows, "rows")
-    verdicts = judge(spool.keys, ends, roles, config, progress.advance)
-    check_classes(verdicts, names, config, redact(sources[0].address))
+    seen = incremental.seen_keys(parent, config.seed) if parent else None
+    verdicts = judge(spool.keys, ends, roles, config, progress.advance, seen)
+    where, source_names = redact(sources[0].address), [source.name for source in sources]
+    if parent:
+        incremental.check_labels(parent, kept_labels(verdicts, labels, names, ends[0], where))
+    else:
+        check_classes(verdicts, names, config, where)
     progress = Progress(STAGE, "draw the splits", spool.num_rows, "rows")
     progress.begin()
-    splits, codes = assign([source.name for source in sources], ends, verdicts, labels, config)
+    held_out = NEW_TEST if parent else dataset.TEST
+    splits, codes = assign(source_names, ends, verdicts, labels, config, SPLIT_OF if parent else {}, held_out)
     progress.advance(spool.num_rows)
-    check_splits(splits, codes, labels, names, [source.name for source in sources])
+    check_splits(splits, codes, labels, names, source_names, parent.labels if parent else ())
     findings = summarise(counts, ends, verdicts, config)
     progress = Progress(STAGE, "write the splits", spool.num_rows, "rows")
     summaries, lengths = write_splits(spool, splits, codes, folder, progress.advance)
     findings["text_bytes"] = quantiles(lengths)
     findings["labels_alike"] = labels_alike(summaries[dataset.TRAIN].label_counts)
+    lineage = None
+    if parent:
+        incremental.check_frozen(parent, summaries[dataset.TEST].digest)
+        lineage = incremental.lineage(parent, config.seed, _replayed(source_names, ends, verdicts))
+    whole = {name: (summary.num_rows, summary.digest) for name, summary in summaries.items()}
     manifest = DataManifest(
-        digest=dataset_digest(
-            {name: (summary.num_rows, summary.digest) for name, summary in summaries.items()}, config.task
-        ),
+        digest=dataset_digest(whole, config.task, lineage),
         task=config.task,
-        labels=sorted(summaries[dataset.TRAIN].label_counts),
+        labels=incremental.class_order(parent, summaries[dataset.TRAIN].label_counts),
         splits=summaries,
         sources={source.name: redact(source.address) for source in sources},
         source_digests=digests,
         config=_without_credentials(config),
         findings=findings,
+        lineage=lineage,
     )
     dataset.write_manifest(folder, manifest)
     return manifest
@@ -151,7 +179,7 @@ def _read(
 
 def _read_source(source: Source, config: DataConfig, spool: Spool, meter: Meter, rejected_file: TextIO) -> SourceCount:
     where = redact(source.address)
-    reading = open_source(source.path, config, meter, where)
+    reading = _open(source, config, meter, where)
     count = SourceCount(where, {"format": reading.format, **reading.notes})
     for batch in reading.batches:
         # Rows in order of their lines, whoever set them aside.
@@ -162,8 +190,23 @@ def _read_source(source: Source, config: DataConfig, spool: Spool, meter: Meter,
     return count
 
 
+def _open(source: Source, config: DataConfig, meter: Meter, where: str) -> Reading:
+    if source.parent is None:
+        return open_source(source.path, config, meter, where)
+    for block in blocks_of(source.path):
+        meter(block)
+    return Reading("parquet", {}, incremental.read_source(source.parent, source.name, config.seed))
+
+
+def _replayed(names: list[str], ends: list[int], verdicts: Verdicts) -> dict[str, int]:
+    """Kept rows of each source that a parent brings to learn from."""
+    places = {name: slice(ends[i - 1], ends[i]) for i, name in enumerate(names) if name in (REPLAY, REPLAY_VALIDATION)}
+    return {name: int(np.isin(verdicts.fates[place], KEPT).sum()) for name, place in places.items()}
+
+
 def _role(name: str) -> int:
-    return {dataset.TRAIN: POOL, dataset.VALIDATION: VALIDATION}.get(name, MEASURED)
+    roles = {REPLAY: REPLAYED, dataset.TRAIN: POOL, dataset.VALIDATION: VALIDATION, REPLAY_VALIDATION: VALIDATION}
+    return roles.get(name, MEASURED)
 
 
 def _clear(folder: Path) -> None:
@@ -193,6 +236,9 @@ def _rows(manifest: DataManifest) -> dict[str, Any]:
     for name in ("duplicates_exact", "duplicates_normalised", "conflicts", "leaked"):
         rows[name.replace("_", " ")] = findings[name]
     encodings = sorted(set(findings["encoding"].values()))
+    if manifest.lineage:
+        replayed = " + ".join(f"{number:,} {split}" for split, number in manifest.lineage.replayed.items())
+        rows |= {"continues": manifest.lineage.parent, "replayed": replayed or "nothing"}
     return rows | ({"encoding": ", ".join(encodings)} if encodings else {})
 
 

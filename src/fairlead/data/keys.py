@@ -41,6 +41,12 @@ def make_entries(
     return entries
 
 
+def key_of(text: str, seed: int) -> int:
+    """The `high` half of a text's digest, as its entry has it."""
+    digest = blake2b(normal_form(text).encode(), digest_size=16, salt=seed.to_bytes(8, "big")).digest()
+    return int.from_bytes(digest[:8], "big")
+
+
 class KeyFiles:
     """The entries on disk: appended while rows are read, then read back group by group."""
 

@@ -11,7 +11,8 @@ Digests are taken over canonical content, not over Parquet's bytes (which change
 version). A split's: for each row in order the UTF-8 text and label, each preceded by its length in
 bytes as 8 bytes, big endian. The data version's: for each split in name order, its name, number of
 rows and digest, a line each, after a line `task: <name>` when the task is not classification: the same
-rows mean something else to another task.
+rows mean something else to another task; of a version that continues another one, also a line with its
+lineage.
 """
 
 import hashlib
@@ -30,7 +31,7 @@ import pyarrow.parquet as pq
 from fairlead.config import Config
 from fairlead.errors import IntegrityError, NotFound
 from fairlead.formats.atomic import write_json
-from fairlead.formats.digests import PREFIX
+from fairlead.formats.digests import PREFIX, of_json
 from fairlead.names import CLASSIFICATION, TaskName
 
 MANIFEST = "manifest.json"
@@ -50,6 +51,25 @@ class SplitSummary(Config):
     """Rows of each label."""
 
 
+class Lineage(Config):
+    """What a data version of incremental training took from the model version that it continues."""
+
+    parent: str
+    """Name of the parent model version: `support_topics_v3`."""
+    parent_digest: str
+    """Its digest."""
+    data_digest: str
+    """The parent's data version: its test split is this version's, rows of its other splits are replayed."""
+    labels: list[str]
+    """The parent's classes in its order; they come first in this version's."""
+    replay: float
+    """Share of the parent's training and validation rows that was drawn, 0 to 1."""
+    seed: int
+    """Seed of the draw."""
+    replayed: dict[str, int]
+    """Replayed rows by split: those that were drawn and kept. Each row's `source` and `line` say which it is."""
+
+
 class DataManifest(Config):
     """`manifest.json` of a data version."""
 
@@ -60,7 +80,8 @@ class DataManifest(Config):
     task: TaskName = CLASSIFICATION
     """What is learned from the rows; data versions of before there were tasks are classification."""
     labels: list[str]
-    """Every label of the training split, sorted by code point; the index is the class id."""
+    """Every label of the training split, sorted by code point; the index is the class id. With a lineage the
+    parent's labels come first, in its order, whether or not this version has rows of them."""
     splits: dict[str, SplitSummary]
     """By name: train, validation, test and further named data sets."""
     sources: dict[str, str]
@@ -72,6 +93,8 @@ class DataManifest(Config):
     findings: dict[str, Any]
     """Counts: rows_read, rejected, rejected_reasons, encoding, duplicates_exact, duplicates_normalised,
     conflicts, leaked, and what the policy did with each; text length quantiles."""
+    lineage: Lineage | None = None
+    """What was taken from a parent; None for a version that continues nothing."""
 
 
 class RowDigest:
@@ -105,12 +128,16 @@ class RowDigest:
         return PREFIX + self._hash.hexdigest()
 
 
-def dataset_digest(split_digests: dict[str, tuple[int, str]], task: TaskName = CLASSIFICATION) -> str:
-    """The data version's digest from its task, and each split's number of rows and digest, in name order."""
+def dataset_digest(
+    split_digests: dict[str, tuple[int, str]], task: TaskName = CLASSIFICATION, lineage: Lineage | None = None
+) -> str:
+    """The data version's digest from its task, each split's number of rows and digest in name order, and its lineage."""
     whole = hashlib.sha256(b"" if task == CLASSIFICATION else f"task: {task}\n".encode())
     for name in sorted(split_digests):
         num_rows, digest = split_digests[name]
         whole.update(f"{name}\n{num_rows}\n{digest}\n".encode())
+    if lineage:
+        whole.update(f"lineage\n{of_json(lineage.to_dict())}\n".encode())
     return PREFIX + whole.hexdigest()
 
 
@@ -143,8 +170,14 @@ def read_origins(folder: Path, split: str, rows: Sequence[int] | npt.NDArray[np.
 
 
 def verify(folder: Path, splits: Iterable[str] | None = None) -> DataManifest:
-    """Check the rows of `splits` (default all) against the manifest. Raises IntegrityError on a difference."""
+    """Check the rows of `splits` (default all) against the manifest, and that against its own digest.
+
+    Raises IntegrityError on a difference.
+    """
     manifest = read_manifest(folder)
+    whole = {name: (split.num_rows, split.digest) for name, split in manifest.splits.items()}
+    if dataset_digest(whole, manifest.task, manifest.lineage) != manifest.digest:
+        raise IntegrityError(f"{folder / MANIFEST}: it differs from its own digest; run ingest again")
     for name in splits or manifest.splits:
         rows = RowDigest()
         for text, label in read_rows(folder, name):

@@ -9,7 +9,10 @@ import pytest
 from fairlead import places
 from fairlead.errors import IntegrityError, NotFound
 from fairlead.formats.model import WEIGHTS, list_files, verify
-from fairlead.inference.versions import fetch_version
+from fairlead.registry.fetching import fetch_version
+from tests.inference.conftest import register
+
+__all__ = ["register"]
 
 Register = Callable[[int], Path]
 
@@ -98,5 +101,5 @@ def test_an_unknown_version_is_not_found(register: Register) -> None:
 
 
 def test_importing_the_room_brings_no_torch() -> None:
-    program = "import sys, fairlead.inference.versions; print(sorted({'torch', 'transformers'} & sys.modules.keys()))"
+    program = "import sys, fairlead.registry.fetching; print(sorted({'torch', 'transformers'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
