@@ -33,6 +33,7 @@ def training_pipeline(settle: Callable[[PipelineTask], PipelineTask] = leave_as_
     def training_dag(
         project: str,
         data: dict,
+        incremental: dict = {},  # noqa: B006
         source_digest: str = "",
         base: str = "scratch",
         base_digest: str = "",
@@ -42,7 +43,8 @@ def training_pipeline(settle: Callable[[PipelineTask], PipelineTask] = leave_as_
         evaluation: dict = {},  # noqa: B006
         gate: dict = {},  # noqa: B006
     ):
-        rows = settle(ingest(config=data, source_digest=source_digest)).outputs["output"]
+        ingested = settle(ingest(config=data, incremental=incremental, source_digest=source_digest))
+        rows = ingested.outputs["output"]
         tokens = settle(tokenize(data=rows, config=tokenization, base=base, base_digest=base_digest)).outputs["output"]
         trained = settle(train(project=project, data=rows, tokens=tokens, model=model, training=training))
         weights = trained.outputs["output"]

@@ -7,7 +7,8 @@
     │   ├── NotFound              a thing that was named does not exist
     │   ├── Conflict              the request contradicts what is recorded
     │   ├── GateFailed            a model is not good enough to go on
-    │   └── IntegrityError        bytes differ from the digest recorded for them
+    │   ├── IntegrityError        bytes differ from the digest recorded for them
+    │   └── BrokenLink            what a version came from is gone or changed
     ├── StorageError              the object store or the disk did not do what was asked
     ├── RegistryError             the registry's database did not do what was asked
     ├── TrainingError             training stopped (a rank died or hangs)
@@ -60,6 +61,16 @@ class GateFailed(UserError):
 
 class IntegrityError(UserError):
     """Bytes differ from the digest that was recorded for them."""
+
+
+class BrokenLink(UserError):
+    """What a version came from is gone or changed; `link` names which: data, base, parent."""
+
+    exit_code = 5
+
+    def __init__(self, message: str, link: str = "") -> None:
+        super().__init__(message)
+        self.link = link
 
 
 class StorageError(FairleadError):

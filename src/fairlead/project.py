@@ -1,11 +1,13 @@
 """The whole of a project's settings, as `fairlead.yaml` holds them."""
 
-from pydantic import Field, field_validator
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
 
 from fairlead.config import Config
-from fairlead.data.config import DataConfig, TokenizationConfig
+from fairlead.data.config import DataConfig, IncrementalConfig, TokenizationConfig
 from fairlead.evaluation.config import EvaluationConfig
-from fairlead.names import check_project
+from fairlead.names import ModelRef, check_project
 from fairlead.training.config import ModelConfig, TrainConfig
 
 
@@ -16,6 +18,8 @@ class ProjectConfig(Config):
     """Name of the project, for its goal: `support_topics`. No default."""
     data: DataConfig
     """Where the text comes from."""
+    incremental: IncrementalConfig = Field(default_factory=IncrementalConfig)
+    """Which registered version it continues, if any."""
     tokenization: TokenizationConfig = Field(default_factory=TokenizationConfig)
     """How it becomes token ids."""
     model: ModelConfig = Field(default_factory=ModelConfig)
@@ -24,6 +28,13 @@ class ProjectConfig(Config):
     """How it is trained."""
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     """How it is judged."""
+
+    @model_validator(mode="after")
+    def _own_parent(self) -> Self:
+        parent = self.incremental.parent
+        if parent is not None and ModelRef.parse(parent).project != self.project:
+            raise ValueError(f"incremental.parent {parent!r} is no version of {self.project}")
+        return self
 
     @field_validator("project")
     @classmethod

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from fairlead.formats.model import ModelManifest
     from fairlead.registry import Registry, VersionRecord
 
-SECTIONS = ("data", "config", "evaluation", "code", "environment")
+SECTIONS = ("data", "parent", "config", "evaluation", "code", "environment")
 
 
 def compare_versions(registry: "Registry", a: "VersionRecord", b: "VersionRecord") -> dict[str, Any]:
@@ -23,6 +23,7 @@ def compare_versions(registry: "Registry", a: "VersionRecord", b: "VersionRecord
         "data": _differences(_data_facts(registry, a), _data_facts(registry, b)),
         "config": _differences(flatten(of_a.config), flatten(of_b.config)),
         "evaluation": _differences(flatten(a.manifest.evaluation_config), flatten(b.manifest.evaluation_config)),
+        "parent": _differences(_parent(a.manifest), _parent(b.manifest)),
         "code": _differences(of_a.code.to_dict(), of_b.code.to_dict()),
         "environment": _differences(of_a.environment.to_dict(), of_b.environment.to_dict()),
         "same_test_rows": _test_digest(a.manifest) == _test_digest(b.manifest),
@@ -76,6 +77,10 @@ def _data_facts(registry: "Registry", version: "VersionRecord") -> dict[str, Any
     for name, split in manifest["splits"].items():
         facts |= {f"{name} rows": split["num_rows"], f"{name} digest": split["digest"]}
     return facts | {f"source of {name}": source for name, source in manifest["sources"].items()}
+
+
+def _parent(manifest: "ModelManifest") -> dict[str, Any]:
+    return {"version": manifest.training.parent_version, "digest": manifest.training.parent}
 
 
 def _test_digest(manifest: "ModelManifest") -> str | None:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from fairlead.cli import project as options
+from fairlead.cli.continuing import under_parent
 
 
 def compile_(
@@ -28,7 +29,7 @@ def compile_(
     """
     from fairlead.cluster.arguments import refuse_local
 
-    values = options.values_if_any(config, data, text, label, project, test, overrides)
+    values = under_parent(options.values_if_any(config, data, text, label, project, test, overrides))
     cluster = options.cluster_settings(values)
     settings = options.resolve(values) if values.keys() - {options.CLUSTER} else None
     if settings is not None:

@@ -21,6 +21,7 @@ from fairlead.cli import data, models, runs, settings, store
 from fairlead.cli.compile import compile_
 from fairlead.cli.failures import report
 from fairlead.cli.predict import predict
+from fairlead.cli.reproduce import reproduce
 from fairlead.cli.run import run
 from fairlead.cli.serve import serve
 
@@ -35,6 +36,7 @@ app.command()(run)
 app.command("compile")(compile_)
 app.command()(serve)
 app.command()(predict)
+app.command()(reproduce)
 app.add_typer(models.app, name="models")
 app.add_typer(runs.app, name="runs")
 app.add_typer(data.app, name="data")

@@ -136,7 +136,8 @@ def _facts(version: "VersionRecord") -> dict[str, Any]:
         "weights": version.weights_digest,
         "data": version.data_digest,
         "run": version.run_id,
-        "base": training.parent or "scratch",
+        "base": training.parent_version or training.parent or "scratch",
+        **_parent_facts(version),
         "labels": f"{len(labels)}: {shown}",
         "code": f"{training.code.package}, commit {(training.code.commit or 'unknown')[:12]}"
         + (", with local changes" if training.code.diff_digest else ""),
@@ -145,6 +146,16 @@ def _facts(version: "VersionRecord") -> dict[str, Any]:
         "steps": f"{training.steps:,} in {training.seconds:.1f} s, best at {training.best_step:,}",
         "store": version.prefix,
     }
+
+
+def _parent_facts(version: "VersionRecord") -> dict[str, Any]:
+    """What a version that continues another took from it, and how far it is from it on the parent's test rows."""
+    asked = version.manifest.training.config.get("incremental")
+    if not asked:
+        return {}
+    checks = [check for check in version.manifest.checks if check.get("kind") == "parent"]
+    judged = [f"{c['metric']} {c['value']:.4f}, the parent's {c['parent_value']:.4f}" for c in checks]
+    return {"continues": ", ".join([asked["parent"], f"replay {asked['replay']:g}", *judged])}
 
 
 def _evaluation_row(evaluation: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,10 @@ TextOption = Annotated[str | None, typer.Option("--text", help="Column with the 
 LabelOption = Annotated[str | None, typer.Option("--label", help="Column with the label. Default: label.")]
 ProjectOption = Annotated[str | None, typer.Option("--project", "-p", help="Name of the project: support_topics.")]
 TestOption = Annotated[str | None, typer.Option("--test", help="An own test set, in the format of --data.")]
+ContinueOption = Annotated[
+    str | None,
+    typer.Option("--continue-from", help="Go on from a registered version: support_topics@champion.", metavar="REF"),
+]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Change one setting: training.learning_rate=1e-4. Repeatable.")
 ]

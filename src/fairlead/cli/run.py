@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from fairlead.cli import project as options
+from fairlead.cli.continuing import under_parent
 from fairlead.cli.output import JsonOption, cell, heading, print_json, print_pairs
 from fairlead.errors import ConfigError, NotFound
 from fairlead.names import ModelRef
@@ -23,6 +24,7 @@ def run(
     label: options.LabelOption = None,
     project: options.ProjectOption = None,
     test: options.TestOption = None,
+    continue_from: options.ContinueOption = None,
     overrides: options.SetOption = None,
     sample: Annotated[bool, typer.Option("--sample", help="Use sample data: which library is a docstring of?")] = False,
     until: Annotated[str | None, typer.Option("--until", help="Stop after this stage and print what it found.")] = None,
@@ -41,6 +43,7 @@ def run(
         values = _sample_values(config, data, project, overrides)
     else:
         values = options.project_values(config, data, text, label, project, test, overrides)
+    values = under_parent(values, continue_from)
     settings = options.resolve(values)
     if on == "cluster":
         from fairlead.cli.remote import run_on_cluster

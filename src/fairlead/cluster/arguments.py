@@ -8,13 +8,13 @@ from fairlead.config import Config
 from fairlead.data.config import DataConfig
 from fairlead.errors import ConfigError
 from fairlead.formats.digests import of_json
-from fairlead.names import SCRATCH
+from fairlead.names import SCRATCH, VERSION_SCHEME, ModelRef
 from fairlead.project import ProjectConfig
 from fairlead.storage.redaction import redact
 
 STAGES = ("ingest", "tokenize", "train", "evaluate", "gate", "register")
 # Settings that only the gate reads: a changed floor must not evaluate again.
-GATE_FIELDS = frozenset({"gate", "champion_metric", "champion_max_drop"})
+GATE_FIELDS = frozenset({"gate", "champion_metric", "champion_max_drop", "parent_metric", "parent_max_drop"})
 SCHEMES = ("s3", "https", "http", "hf")
 
 
@@ -29,15 +29,20 @@ def check_stage(name: str) -> str:
 
 def pipeline_arguments(config: ProjectConfig, source_digest: str = "", base_digest: str = "") -> dict[str, Any]:
     """The arguments of the training pipeline: everything that decides a result, a section a parameter."""
-    evaluation = _section(config.evaluation)
+    evaluation, model = _section(config.evaluation), _section(config.model)
+    incremental = _section(config.incremental) if config.incremental.parent else {}
+    if config.incremental.parent:
+        # The version as it is: its weights, without another layer of pooling.
+        model |= {"base": base_address(config), "pooling": "base"}
     return {
         "project": config.project,
         "data": _section(config.data),
+        "incremental": incremental,
         "source_digest": source_digest,
-        "base": config.model.base,
+        "base": base_address(config),
         "base_digest": base_digest,
         "tokenization": _section(config.tokenization),
-        "model": _section(config.model),
+        "model": model,
         "training": _section(config.training),
         "evaluation": {name: value for name, value in evaluation.items() if name not in GATE_FIELDS},
         "gate": {name: value for name, value in evaluation.items() if name in GATE_FIELDS},
@@ -47,6 +52,27 @@ def pipeline_arguments(config: ProjectConfig, source_digest: str = "", base_dige
 def _section(section: Config) -> dict[str, Any]:
     """The section without settings that are None: KFP has no null, and None is always the default."""
     return {name: value for name, value in section.to_dict().items() if value is not None}
+
+
+def base_address(config: ProjectConfig) -> str:
+    """Where the weights and the tokenizer come from: the version that is continued, or model.base."""
+    parent = config.incremental.parent
+    return f"{VERSION_SCHEME}{parent}" if parent else config.model.base
+
+
+def pinned(config: ProjectConfig) -> ProjectConfig:
+    """The settings with the version that is continued by number: an alias may move while stages run.
+
+    Raises NotFound when there is no such version.
+    """
+    if config.incremental.parent is None:
+        return config
+    from fairlead.registry import open_registry
+
+    with open_registry() as registry:
+        version = registry.resolve(ModelRef.parse(config.incremental.parent))
+    parent = str(ModelRef(version.project, number=version.number))
+    return config.model_copy(update={"incremental": config.incremental.model_copy(update={"parent": parent})})
 
 
 def addresses(data: DataConfig) -> dict[str, str]:
@@ -61,17 +87,20 @@ def input_digests(config: ProjectConfig) -> tuple[str, str]:
 
     A cache keys on names, not on content; these two make the content an argument.
     """
+    from fairlead.registry.fetching import base_digest
     from fairlead.storage.sources import fingerprint
 
     data = {setting: fingerprint(address) for setting, address in addresses(config.data).items()}
-    base = "" if config.model.base == SCRATCH else fingerprint(config.model.base)
-    return of_json(data), base
+    base = base_address(config)
+    digest = "" if base == SCRATCH else base_digest(base)
+    # The parent's rows are read by ingest as well.
+    return of_json(data | ({"parent": digest} if config.incremental.parent else {})), digest
 
 
 def refuse_local(config: ProjectConfig) -> None:
     """Raise ConfigError for an address that a cluster cannot read, or that must not be written into a run there."""
     named: Mapping[str, str] = {f"data.{setting}": address for setting, address in addresses(config.data).items()}
-    if config.model.base != SCRATCH:
+    if config.model.base != SCRATCH and not config.incremental.parent:
         named = {**named, "model.base": config.model.base}
     for setting, address in named.items():
         if reason := _unfit(address):

@@ -20,7 +20,7 @@ from kfp.client import ServiceAccountTokenVolumeCredentials
 from kfp.dsl.base_component import BaseComponent
 from urllib3.exceptions import HTTPError
 
-from fairlead.cluster.arguments import input_digests, pipeline_arguments, refuse_local
+from fairlead.cluster.arguments import input_digests, pinned, pipeline_arguments, refuse_local
 from fairlead.cluster.config import CompileSettings
 from fairlead.cluster.local import LocalRun, StageRun, run_local
 from fairlead.cluster.processes import die_with_parent
@@ -168,6 +168,7 @@ def submit(
     refuse_local(config)
     host = host or next((os.environ[name] for name in HOST_ENVS if os.environ.get(name)), None)
     settings = (settings or CompileSettings()).model_copy(update={"cache_ingest": True})
+    config = pinned(config)
     arguments = pipeline_arguments(config, *input_digests(config))
     with tempfile.TemporaryDirectory() as folder, _translated(host):
         package = Path(folder) / "package.yaml"

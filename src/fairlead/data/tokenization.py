@@ -27,9 +27,9 @@ from fairlead.formats.tokens import (
     write_manifest,
 )
 from fairlead.names import SCRATCH
-from fairlead.places import home
+from fairlead.registry.fetching import fetch_base
 from fairlead.stage import stage
-from fairlead.storage.sources import localize, redact
+from fairlead.storage.redaction import redact
 
 ROWS_PER_BATCH = 1024
 # 1,024 texts of 1 MB would take gigabytes once encoded: a batch is also cut by characters.
@@ -69,7 +69,7 @@ def tokenize(data: Path, config: TokenizationConfig, base: str, output: Path) ->
     if base == SCRATCH:
         chosen = tokenizers.train_tokenizer(lambda: _training_texts(data, data_manifest), config)
     else:
-        chosen = tokenizers.base_tokenizer(localize(base, home() / "bases", stage="tokenize"), config.max_length)
+        chosen = tokenizers.base_tokenizer(fetch_base(base, stage="tokenize").folder, config.max_length)
     output.mkdir(parents=True, exist_ok=True)
     saved = tokenizers.save_tokenizer(chosen, output / TOKENIZER, config.max_length)
     vocab_size = tokenizers.num_ids(chosen)

@@ -1,6 +1,6 @@
-"""The current champion on the same test rows, so that both are judged by one measure.
+"""The current champion, and the version that training continued, on the same test rows: all judged by one measure.
 
-A recorded evaluation on these very rows is taken; otherwise the champion is downloaded, every file
+A recorded evaluation on these very rows is taken; otherwise the version is downloaded, every file
 of it checked, and it scores the texts with its own tokenizer.
 """
 
@@ -12,14 +12,14 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from fairlead.data.tokenization import Encoder
-from fairlead.errors import IntegrityError
+from fairlead.errors import Conflict, IntegrityError
 from fairlead.evaluation.metrics import measure
 from fairlead.events import Progress
 from fairlead.formats import model as model_format
 from fairlead.formats.dataset import TEST, DataManifest
 from fairlead.formats.evaluation import ChampionScore, Evaluation
 from fairlead.formats.tokens import UNKNOWN_LABEL, TokenArrays, split_files
-from fairlead.names import MODEL_MANIFEST
+from fairlead.names import MODEL_MANIFEST, ModelRef
 from fairlead.places import store_url
 from fairlead.registry import VersionRecord, open_registry
 from fairlead.storage.folders import download
@@ -28,7 +28,7 @@ from fairlead.storage.opening import open_store
 
 @dataclass(frozen=True)
 class Question:
-    """What the champion is asked: the test rows, and how the challenger did on them."""
+    """What another version is asked: the test rows, and how the new model did on them."""
 
     project: str
     data: Path
@@ -45,56 +45,78 @@ def score_champion(question: Question) -> tuple[ChampionScore | None, str | None
         champion = registry.champion(question.project)
         if champion is None:
             return None, None
-        # Labels are sorted, so that the same set is the same list.
-        if champion.manifest.labels != question.own.labels:
-            return None, f"{champion.name} knows other labels and was not compared"
-        recorded = registry.find_evaluation(champion.weights_digest, question.own.dataset_digest)
-    if champion.weights_digest == question.own_weights_digest:
+    # A version that continues another has the new classes last, not in order.
+    if set(champion.manifest.labels) != set(question.own.labels):
+        return None, f"{champion.name} knows other labels and was not compared"
+    return _score(champion, question), None
+
+
+def score_parent(question: Question) -> ChampionScore | None:
+    """The score of the version that training continued on the test rows, which are its own; None when there is none.
+
+    Raises NotFound when it is not registered any more and Conflict when another version has its name.
+    """
+    lineage = question.manifest.lineage
+    if lineage is None:
+        return None
+    with open_registry() as registry:
+        parent = registry.resolve(ModelRef.parse(lineage.parent))
+    if parent.digest != lineage.parent_digest:
+        raise Conflict(f"evaluate: {parent.name} is not the version that the data continues; run ingest again")
+    return _score(parent, question)
+
+
+def _score(version: VersionRecord, question: Question) -> ChampionScore:
+    with open_registry() as registry:
+        recorded = registry.find_evaluation(version.weights_digest, question.own.dataset_digest)
+    if version.weights_digest == question.own_weights_digest:
         metrics = question.own.metrics
     elif recorded is not None and question.own.metrics.keys() <= recorded.metrics.keys():
         metrics = recorded.metrics
     else:
-        metrics = _score_again(champion, question)
-    return ChampionScore(version=champion.name, dataset_digest=question.own.dataset_digest, metrics=metrics), None
+        metrics = _score_again(version, question)
+    return ChampionScore(version=version.name, dataset_digest=question.own.dataset_digest, metrics=metrics)
 
 
-def _score_again(champion: VersionRecord, question: Question) -> dict[str, float]:
+def _score_again(version: VersionRecord, question: Question) -> dict[str, float]:
     # torch and transformers take 3 s to import, which a recorded evaluation spares.
     from fairlead.evaluation.scoring import score
     from fairlead.training.models import load_classifier
 
     with tempfile.TemporaryDirectory(prefix="fairlead-champion-") as temporary:
         folder = Path(temporary) / "model"
-        _download(champion, folder)
+        _download(version, folder)
         model = load_classifier(folder)
         pad_token_id = int(getattr(model.config, "pad_token_id", None) or 0)
-        arrays = _tokenize(champion, folder, question, Path(temporary))
-        logits_NC = score(model, arrays, pad_token_id, champion.name)
+        arrays = _tokenize(version, folder, question, Path(temporary))
+        logits_NC = score(model, arrays, pad_token_id, version.name)
         true_N = np.asarray(arrays.labels)
     known_N = true_N != UNKNOWN_LABEL
-    labels, positive = question.own.labels, question.positive
+    labels = version.manifest.labels
+    name = None if question.positive is None else question.own.labels[question.positive]
+    positive = labels.index(name) if name in labels else None
     return measure(labels, true_N[known_N], logits_NC[known_N], question.num_bins, positive).metrics
 
 
-def _download(champion: VersionRecord, folder: Path) -> None:
-    digests = {name: entry.sha256 for name, entry in champion.manifest.files.items()}
+def _download(version: VersionRecord, folder: Path) -> None:
+    digests = {name: entry.sha256 for name, entry in version.manifest.files.items()}
     store = open_store(store_url())
-    download(store, champion.prefix, folder, last=MODEL_MANIFEST, digests=digests, stage="evaluate")
-    if model_format.verify(folder).digest != champion.digest:
+    download(store, version.prefix, folder, last=MODEL_MANIFEST, digests=digests, stage="evaluate")
+    if model_format.verify(folder).digest != version.digest:
         raise IntegrityError(
-            f"{champion.name}: the digest in the store differs from the registry's; "
+            f"{version.name}: the digest in the store differs from the registry's; "
             "it was replaced: set the champion alias to a version that is whole"
         )
 
 
-def _tokenize(champion: VersionRecord, folder: Path, question: Question, output: Path) -> TokenArrays:
+def _tokenize(version: VersionRecord, folder: Path, question: Question, output: Path) -> TokenArrays:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
     # The file itself cuts at the length the model was trained with, at the side that its base has it.
     if tokenizer.truncation is None:
-        tokenizer.enable_truncation(champion.manifest.training.max_length)
-    progress = Progress("evaluate", f"tokenizing for {champion.name}", question.manifest.splits[TEST].num_rows, "rows")
-    encoder = Encoder(tokenizer, None, np.dtype("uint32"), champion.manifest.labels)
+        tokenizer.enable_truncation(version.manifest.training.max_length)
+    progress = Progress("evaluate", f"tokenizing for {version.name}", question.manifest.splits[TEST].num_rows, "rows")
+    encoder = Encoder(tokenizer, None, np.dtype("uint32"), version.manifest.labels)
     encoder.write_split(question.data, output, TEST, progress)
     files = split_files(output, TEST)
     return TokenArrays(

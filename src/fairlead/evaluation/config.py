@@ -19,6 +19,12 @@ class EvaluationConfig(Config):
     champion_max_drop: float = Field(0.02, ge=0, le=1)
     """Points of champion_metric, 0 to 1, that a model may lose against the champion before the run stops.
     Default 0.02."""
+    parent_metric: str = "accuracy"
+    """Test metric compared with the version that training continues, on that version's test rows.
+    Default `accuracy`."""
+    parent_max_drop: float = Field(0.002, ge=0, le=1)
+    """Points of parent_metric, 0 to 1, that a model may lose against the version that it continues before the run
+    stops. Default 0.002."""
     calibration_bins: int = Field(15, ge=2, le=100)
     """Bins of equal width of the calibration error. Default 15."""
     num_mistakes: int = Field(20, ge=0, le=1000)
@@ -31,7 +37,7 @@ class EvaluationConfig(Config):
             _check_metric(metric)
         return value
 
-    @field_validator("champion_metric")
+    @field_validator("champion_metric", "parent_metric")
     @classmethod
     def _known_metric(cls, value: str) -> str:
         return _check_metric(value)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from fairlead.errors import DataError
-from fairlead.evaluation.champion import Question, score_champion
+from fairlead.evaluation.champion import Question, score_champion, score_parent
 from fairlead.evaluation.config import EvaluationConfig
 from fairlead.evaluation.dashboard import (
     ClassificationMetrics,
@@ -73,7 +73,36 @@ class Scored:
 def evaluate(
     project: str, inputs: Inputs, settings: EvaluationConfig, output: Path
 ) -> tuple[EvaluationReport, bytes, Any]:
-    """Score every data set and the champion; the report, its HTML page and the test split's curves."""
+    """Score every data set, the champion and the parent; the report, its HTML page and the test split's curves."""
+    scored, notes = evaluate_datasets(inputs, settings, output)
+    question = Question(
+        project=project,
+        data=inputs.data,
+        manifest=inputs.data_manifest,
+        own=scored[0].evaluation,
+        own_weights_digest=inputs.record.weights_digest,
+        positive=inputs.positive,
+        num_bins=settings.calibration_bins,
+    )
+    champion, note = score_champion(question)
+    notes += [note] if note else []
+    notes += notes_on(scored[0].evaluation)
+    report = EvaluationReport(
+        run_id=inputs.record.run_id,
+        weights_digest=inputs.record.weights_digest,
+        data_digest=inputs.data_manifest.digest,
+        evaluations=[one.evaluation for one in scored],
+        champion=champion,
+        parent=score_parent(question),
+        notes=notes,
+        config=settings.to_dict(),
+    )
+    page = render(project, report, [(one.scores, one.mistakes) for one in scored])
+    return report, page.encode(), scored[0].scores.curves
+
+
+def evaluate_datasets(inputs: Inputs, settings: EvaluationConfig, output: Path) -> tuple[list[Scored], list[str]]:
+    """Score every data set, the test split first, and write predictions.parquet; with notes for the reader."""
     # torch takes 3 s to import, which a wrong setting or input need not wait for.
     from fairlead.training.models import load_classifier
 
@@ -86,30 +115,7 @@ def evaluate(
         for name in inputs.datasets:
             one = _evaluate_split(name, model, inputs, settings, writer, notes)
             scored += [one] if one else []
-    champion, note = score_champion(
-        Question(
-            project=project,
-            data=inputs.data,
-            manifest=inputs.data_manifest,
-            own=scored[0].evaluation,
-            own_weights_digest=inputs.record.weights_digest,
-            positive=inputs.positive,
-            num_bins=settings.calibration_bins,
-        )
-    )
-    notes += [note] if note else []
-    notes += notes_on(scored[0].evaluation)
-    report = EvaluationReport(
-        run_id=inputs.record.run_id,
-        weights_digest=inputs.record.weights_digest,
-        data_digest=inputs.data_manifest.digest,
-        evaluations=[one.evaluation for one in scored],
-        champion=champion,
-        notes=notes,
-        config=settings.to_dict(),
-    )
-    page = render(project, report, [(one.scores, one.mistakes) for one in scored])
-    return report, page.encode(), scored[0].scores.curves
+    return scored, notes
 
 
 def _evaluate_split(
@@ -151,7 +157,8 @@ def _rows(report: EvaluationReport) -> dict[str, Any]:
     for evaluation in report.evaluations:
         prefix = "" if evaluation.dataset == TEST else f"{evaluation.dataset} "
         rows |= {f"{prefix}{name}": round(value, 4) for name, value in evaluation.metrics.items()}
-    if report.champion:
-        scores = ", ".join(f"{name} {report.champion.metrics[name]:.4f}" for name in ("accuracy", "macro_f1"))
-        rows["champion"] = f"{report.champion.version}: {scores}"
+    for kind, other in (("champion", report.champion), ("parent", report.parent)):
+        if other:
+            scores = ", ".join(f"{name} {other.metrics[name]:.4f}" for name in ("accuracy", "macro_f1"))
+            rows[kind] = f"{other.version}: {scores}"
     return rows | ({"notes": "; ".join(report.notes)} if report.notes else {})

@@ -1,7 +1,8 @@
 """The gate: a model that is not good enough stops here, with the reason, and its report stays.
 
 verdict.json    passed, champion_metric, and checks: a list of {kind, metric, value, bound, at_most, passed},
-                for the champion also {champion, champion_value}; config: the settings named in GATE_SETTINGS
+                for the champion also {champion, champion_value}, for the parent of incremental training also
+                {parent, parent_value}; config: the settings named in GATE_SETTINGS
 """
 
 from pathlib import Path
@@ -31,6 +32,7 @@ def gate_stage(evaluation: str, config: dict[str, Any], output: str) -> None:
     report = read_report(Path(evaluation))
     test = report.evaluations[0]
     checks = floor_checks(settings.gate, test) + champion_checks(settings, test, report.champion)
+    checks += parent_checks(settings, test, report.parent)
     failed = [check for check in checks if not check["passed"]]
     Path(output).mkdir(parents=True, exist_ok=True)
     verdict = {"passed": not failed, "champion_metric": settings.champion_metric, "checks": checks}
@@ -49,18 +51,26 @@ def floor_checks(gate: dict[str, float], test: Evaluation) -> list[Check]:
 
 def champion_checks(settings: EvaluationConfig, test: Evaluation, champion: ChampionScore | None) -> list[Check]:
     """The check against the champion, when there is one to compare with."""
-    metric = settings.champion_metric
-    value = _value(test, metric, "champion_metric")
-    if champion is None:
+    return _drop_checks("champion", settings.champion_metric, settings.champion_max_drop, test, champion)
+
+
+def parent_checks(settings: EvaluationConfig, test: Evaluation, parent: ChampionScore | None) -> list[Check]:
+    """The check against the version that training continued, on its test rows: the guard of incremental training."""
+    return _drop_checks("parent", settings.parent_metric, settings.parent_max_drop, test, parent) if parent else []
+
+
+def _drop_checks(kind: str, metric: str, drop: float, test: Evaluation, other: ChampionScore | None) -> list[Check]:
+    """At most `drop` points of `metric` lost against another version on the same rows."""
+    value = _value(test, metric, f"{kind}_metric")
+    if other is None:
         return []
-    if champion.dataset_digest != test.dataset_digest:
-        raise Conflict(f"gate: {champion.version} was scored on other rows; run evaluate again")
-    if metric not in champion.metrics:
-        raise Conflict(f"gate: {champion.version} has no {metric!r} on these rows; run evaluate again")
-    best = champion.metrics[metric]
-    drop = settings.champion_max_drop
+    if other.dataset_digest != test.dataset_digest:
+        raise Conflict(f"gate: {other.version} was scored on other rows; run evaluate again")
+    if metric not in other.metrics:
+        raise Conflict(f"gate: {other.version} has no {metric!r} on these rows; run evaluate again")
+    best = other.metrics[metric]
     bound = best + drop if metric in LOWER_IS_BETTER else best - drop
-    return [_check("champion", metric, value, bound) | {"champion": champion.version, "champion_value": best}]
+    return [_check(kind, metric, value, bound) | {kind: other.version, f"{kind}_value": best}]
 
 
 def _value(test: Evaluation, metric: str, setting: str) -> float:
@@ -83,8 +93,8 @@ def _check(kind: str, metric: str, value: float, bound: float) -> Check:
 def _sentence(check: Check) -> str:
     side = "above the ceiling" if check["at_most"] else "below the floor"
     whose = ""
-    if check["kind"] == "champion":
-        whose = f" (champion {check['champion']} has {check['champion_value']:.6g})"
+    if (kind := check["kind"]) in ("champion", "parent"):
+        whose = f" ({kind} {check[kind]} has {check[f'{kind}_value']:.6g})"
     return f"{check['metric']} = {check['value']:.6g} is {side} {check['bound']:.6g}{whose}"
 
 

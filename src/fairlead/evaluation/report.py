@@ -61,10 +61,10 @@ def _summary(report: EvaluationReport) -> str:
     rows: list[list[Cell]] = [
         [e.dataset, e.num_rows, *(e.metrics.get(name, "–") for name in present)] for e in report.evaluations
     ]
-    champion = report.champion
-    if champion:
-        scores = [champion.metrics.get(name, "–") for name in present]
-        rows.insert(1, [f"champion {champion.version}", report.evaluations[0].num_rows, *scores])
+    for kind, other in (("parent", report.parent), ("champion", report.champion)):
+        if other:
+            scores = [other.metrics.get(name, "–") for name in present]
+            rows.insert(1, [f"{kind} {other.version}", report.evaluations[0].num_rows, *scores])
     heads = [name.replace("_", " ") + (" ↓" if name in LOWER_IS_BETTER else "") for name in present]
     return _table(["data set", "rows", *heads], rows)
 

@@ -64,7 +64,7 @@ class Evaluation(Config):
 
 
 class ChampionScore(Config):
-    """The current champion on the same test rows."""
+    """Another version, the champion or the parent, on the same test rows."""
 
     version: str
     """`<project>_v<N>`."""
@@ -89,6 +89,8 @@ class EvaluationReport(Config):
     """The test split first."""
     champion: ChampionScore | None = None
     """None when the project has no champion, or it knows other labels."""
+    parent: ChampionScore | None = None
+    """The version that training continued, on the same test rows; None when it continued none."""
     notes: list[str] = Field(default_factory=list)
     """What a reader has to know: rows left out, a champion that cannot be compared."""
     config: dict[str, Any]

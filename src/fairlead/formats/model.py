@@ -19,6 +19,8 @@ from fairlead.formats.digests import of_file, of_json
 from fairlead.names import MODEL_MANIFEST
 
 TRAINING = "training.json"
+# Fields of the record that came later: at their default they are left out of digests, which stay as they were.
+LATER_FIELDS = ("parent_version",)
 WEIGHTS = "model.safetensors"
 # These number positions from pad_token_id + 1, so that many rows of their table are lost.
 OFFSET_POSITIONS = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "longformer"}
@@ -76,11 +78,13 @@ class TrainingRecord(Config):
     max_length: int
     """Tokens of a text at most."""
     config: dict[str, Any]
-    """Resolved sections: data, tokenization, model, training."""
+    """Resolved sections: data, tokenization, model, training; incremental when it continues a version."""
     seed: int
     """Seed of the run."""
     parent: str | None = None
     """Digest or name of the base that training started from; None from scratch."""
+    parent_version: str | None = None
+    """The base's name (`support_topics_v3`) when it is a registered version, whose digest `parent` then is."""
     steps: int
     """Optimizer steps done."""
     best_step: int
@@ -93,6 +97,11 @@ class TrainingRecord(Config):
     """Where it ran."""
     code: Code
     """What ran."""
+
+    def identity(self) -> dict[str, Any]:
+        """What digests are taken over: everything but fields of LATER_FIELDS that say nothing."""
+        values = self.to_dict()
+        return {name: value for name, value in values.items() if value is not None or name not in LATER_FIELDS}
 
 
 class FileEntry(Config):
@@ -185,7 +194,7 @@ def manifest_digest(
             "files": {name: entry.to_dict() for name, entry in files.items()},
             "labels": labels,
             "signature": signature.to_dict(),
-            "training": training.to_dict(),
+            "training": training.identity(),
         }
     )
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 VERDICT = "verdict.json"
 CONFIG_SECTIONS = ("data", "tokenization", "model", "training")
 # Settings of the gate: the evaluation is not told them and reports their defaults.
-GATE_SETTINGS = ("gate", "champion_metric", "champion_max_drop")
+GATE_SETTINGS = ("gate", "champion_metric", "champion_max_drop", "parent_metric", "parent_max_drop")
 # The metric that picks the champion when the verdict names none.
 DEFAULT_METRIC = "macro_f1"
 
@@ -43,7 +43,7 @@ class Candidate:
         return of_json(
             {
                 "project": self.project,
-                "training": self.training.model_dump(mode="json", exclude={"seconds"}),
+                "training": {name: value for name, value in self.training.identity().items() if name != "seconds"},
                 "datasets": [[e.dataset, e.dataset_digest] for e in self.report.evaluations],
             }
         )

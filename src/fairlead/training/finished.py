@@ -80,6 +80,7 @@ def _record(job: Job, tokens: TokensManifest, state: State, group: Group, weight
         config=job.sections(tokens.config),
         seed=job.training.seed,
         parent=job.parent,
+        parent_version=job.parent_version,
         steps=state.step,
         best_step=state.best.step,
         validation=state.best.metrics,

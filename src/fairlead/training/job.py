@@ -22,10 +22,14 @@ class Job(Config):
     """Local folder of the base model; None from scratch."""
     parent: str | None
     """Digest of the base model; None from scratch."""
+    parent_version: str | None = None
+    """Name of the base model when it is a registered version."""
     data: dict[str, Any]
     """The resolved DataConfig, for the record."""
     data_folder: str | None = None
     """Folder of the data version; None where only its tokens are at hand."""
+    lineage: dict[str, Any] | None = None
+    """The data version's Lineage when it continues a version, for the record."""
     model: ModelConfig
     """Which model."""
     training: TrainConfig
@@ -37,12 +41,15 @@ class Job(Config):
 
     def sections(self, tokenization: dict[str, Any]) -> dict[str, Any]:
         """The resolved settings by section, as they are recorded."""
-        return {
+        sections = {
             "data": self.data,
             "tokenization": tokenization,
             "model": self.model.to_dict() | {"base": redact(self.model.base)},
             "training": self.training.to_dict(),
         }
+        # What was asked for; the labels and the rows that came of it are in the data version's manifest.
+        asked = {name: value for name, value in (self.lineage or {}).items() if name in ("parent", "replay", "seed")}
+        return sections | ({"incremental": asked} if asked else {})
 
 
 def read_job(path: Path) -> Job:

@@ -16,8 +16,10 @@ from transformers import (
 
 from fairlead.errors import IntegrityError
 from fairlead.formats.tokens import TokensManifest
+from fairlead.names import MODEL_MANIFEST
 from fairlead.training.config import ModelConfig
 from fairlead.training.dropout_fields import dropout_fields
+from fairlead.training.growing import keep_rows
 from fairlead.training.headnorm import add_head_norm
 from fairlead.training.layout import check_layout
 from fairlead.training.loading import as_module, check_fit, loading_arguments, read_model
@@ -99,4 +101,9 @@ def _from_base(base: Path, model: ModelConfig, tokens: TokensManifest) -> nn.Mod
     loaded = as_module(read_model(base, lambda: AutoModelForSequenceClassification.from_pretrained(base, **arguments)))
     if pools_mean:
         add_mean_pooling(loaded)
+    if (base / MODEL_MANIFEST).is_file():
+        # A version of ours: its classes mean something, and those that this model has too keep their rows.
+        parent = load_classifier(base)
+        if len(known := class_names(parent)) != len(tokens.labels):
+            keep_rows(loaded, parent, tokens.labels, known)
     return loaded

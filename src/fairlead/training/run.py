@@ -17,14 +17,16 @@ from fairlead.formats.atomic import write_json
 from fairlead.formats.digests import of_json, short
 from fairlead.formats.model import Environment, TrainingRecord
 from fairlead.formats.tokens import UNKNOWN_LABEL, TokensManifest
-from fairlead.names import FRESH_ENV, SCRATCH, check_project
+from fairlead.names import FRESH_ENV, SCRATCH, VERSION_SCHEME, check_project
 from fairlead.registry import Registry, open_registry
+from fairlead.registry.fetching import fetch_base
 from fairlead.stage import disk_sentence, stage
-from fairlead.storage.sources import fingerprint, localize, redact
+from fairlead.storage.redaction import redact
 from fairlead.training import checkpoint, distributed
 from fairlead.training.batches import Plan
 from fairlead.training.config import ModelConfig, TrainConfig
 from fairlead.training.finished import copy_finished, hardware, read_finished
+from fairlead.training.incremental import check_parent
 from fairlead.training.job import Job
 from fairlead.training.layout import check_layout
 from fairlead.training.metrics import LOGGING_SHARE
@@ -96,20 +98,27 @@ def _plan(
     config: TrainConfig,
     processes: int,
 ) -> Job:
-    base = parent = None
-    if model.base != SCRATCH:
-        base = localize(model.base, places.home() / "bases", stage="train")
-        check_layout(base)
-        parent = fingerprint(model.base, stage="train")
+    base = None if model.base == SCRATCH else fetch_base(model.base, stage="train")
+    if base:
+        check_layout(base.folder)
+        if base.version:
+            # By the name that stays: an alias moves, and its @ would pass for a credential.
+            model = model.model_copy(update={"base": f"{VERSION_SCHEME}{base.version}"})
+    lineage = dataset.read_manifest(data).lineage
+    if lineage:
+        check_parent(project, lineage, base, manifest.labels)
+    parent = base.digest if base else None
     name = run_id(project, manifest.digest, parent, model, config)
     return Job(
         run_id=name,
         project=project,
         tokens=str(tokens.absolute()),
-        base=str(base) if base else None,
+        base=str(base.folder) if base else None,
         parent=parent,
+        parent_version=base.version if base else None,
         data=dataset.read_manifest(data).config,
         data_folder=str(data.absolute()),
+        lineage=lineage.to_dict() if lineage else None,
         model=model,
         training=config,
         folder=str(places.checkpoints(name)),

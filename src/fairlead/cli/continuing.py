@@ -1,0 +1,62 @@
+"""The settings of a run that continues a version: the version's own, under what the user gives."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from fairlead.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fairlead.registry import VersionRecord
+
+# What says where the parent's data lay and how its files looked, or on which machine it was trained.
+NOT_TAKEN = {
+    "data": {"source", "validation", "test", "extra", "format", "header", "quoting", "encoding"},
+    "model": {"base", "pooling"},
+    "training": {"processes", "threads"},
+}
+
+
+def under_parent(values: dict[str, Any], continue_from: str | None = None) -> dict[str, Any]:
+    """`values`, with what they leave open taken from the version that is continued; as they are without one.
+
+    `continue_from` stands above `incremental.parent`. Raises NotFound for an unknown version.
+    """
+    section = values.get("incremental") or {}
+    if not isinstance(section, dict):
+        raise ConfigError(f"incremental: a section is expected, not {section!r}; write incremental: {{parent: ...}}")
+    parent = continue_from or section.get("parent")
+    if not isinstance(parent, str):
+        return values
+    from fairlead.names import ModelRef
+    from fairlead.registry import open_registry
+
+    ref = ModelRef.parse(parent)
+    with open_registry() as registry:
+        version = registry.resolve(ref)
+    taken: dict[str, Any] = {"project": version.project, **parent_settings(version)}
+    return _laid_over(taken, values | {"incremental": {**section, "parent": parent}})
+
+
+def parent_settings(version: "VersionRecord") -> dict[str, dict[str, Any]]:
+    """The settings that a version was made with, by section, as far as this release knows them."""
+    from fairlead.project import ProjectConfig
+
+    recorded = {**version.manifest.training.config, "evaluation": version.manifest.evaluation_config}
+    sections = {}
+    for name in ("data", "tokenization", "model", "training", "evaluation"):
+        known: Any = ProjectConfig.model_fields[name].annotation
+        wanted = known.model_fields.keys() - NOT_TAKEN.get(name, set())
+        values = recorded.get(name, {}).items()
+        sections[name] = {key: value for key, value in values if key in wanted and value is not None}
+    return sections
+
+
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Section by section; a setting that is itself a mapping (a gate) is replaced as a whole."""
+    merged = dict(below)
+    for name, value in above.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(name), Mapping):
+            merged[name] = {**merged[name], **value}
+        else:
+            merged[name] = value
+    return merged
