@@ -16,7 +16,9 @@ METRICS = {"accuracy": 0.9, "macro_f1": 0.82, "log_loss": 0.31, "calibration_err
 
 @pytest.fixture
 def evaluated(tmp_path: Path) -> Any:
-    def write(champion: dict[str, float] | None = None, champion_rows: str = ROWS) -> str:
+    def write(
+        champion: dict[str, float] | None = None, champion_rows: str = ROWS, parent: dict[str, float] | None = None
+    ) -> str:
         perfect = ClassScores(precision=1, recall=1, f1=1, support=1)
         evaluation = Evaluation(
             dataset="test",
@@ -31,7 +33,13 @@ def evaluated(tmp_path: Path) -> Any:
         if champion:
             score = ChampionScore(version="topics_v3", dataset_digest=champion_rows, metrics=champion)
         report = EvaluationReport(
-            run_id="r", weights_digest=ROWS, data_digest=ROWS, evaluations=[evaluation], champion=score, config={}
+            run_id="r",
+            weights_digest=ROWS,
+            data_digest=ROWS,
+            evaluations=[evaluation],
+            champion=score,
+            parent=ChampionScore(version="topics_v2", dataset_digest=ROWS, metrics=parent) if parent else None,
+            config={},
         )
         write_report(tmp_path / "evaluation", report)
         return str(tmp_path / "evaluation")
@@ -52,7 +60,13 @@ def verdict_of(output: Path) -> dict[str, Any]:
 def test_no_gate_and_no_champion_pass(evaluated: Any, tmp_path: Path) -> None:
     verdict = judge(evaluated(), tmp_path)
     assert (verdict["passed"], verdict["champion_metric"], verdict["checks"]) == (True, "macro_f1", [])
-    assert verdict["config"] == {"gate": {}, "champion_metric": "macro_f1", "champion_max_drop": 0.02}
+    assert verdict["config"] == {
+        "gate": {},
+        "champion_metric": "macro_f1",
+        "champion_max_drop": 0.02,
+        "parent_metric": "accuracy",
+        "parent_max_drop": 0.002,
+    }
 
 
 def test_floors_that_are_met_pass(evaluated: Any, tmp_path: Path) -> None:
@@ -105,6 +119,26 @@ def test_a_large_drop_against_the_champion_stops(evaluated: Any, tmp_path: Path)
         judge(evaluated({"macro_f1": 0.85}), tmp_path)
     assert not verdict_of(tmp_path)["passed"]
     assert judge(evaluated({"macro_f1": 0.85}), tmp_path, champion_max_drop=0.03)["passed"]
+
+
+def test_a_version_that_falls_behind_its_parent_stops_with_both_numbers(evaluated: Any, tmp_path: Path) -> None:
+    with pytest.raises(GateFailed, match=r"accuracy = 0.9 is below the floor 0.901 \(parent topics_v2 has 0.903\)"):
+        judge(evaluated(parent={"accuracy": 0.903}), tmp_path)
+    check = verdict_of(tmp_path)["checks"][0]
+    assert (check["kind"], check["parent"], check["value"], check["parent_value"]) == (
+        "parent",
+        "topics_v2",
+        0.9,
+        0.903,
+    )
+
+
+def test_a_parent_may_be_undercut_by_two_tenths_of_a_point_and_no_more(evaluated: Any, tmp_path: Path) -> None:
+    assert judge(evaluated(parent={"accuracy": 0.902}), tmp_path)["passed"]
+    assert judge(evaluated(parent={"accuracy": 0.903}), tmp_path, parent_max_drop=0.003)["passed"]
+    assert judge(evaluated(parent={"log_loss": 0.309}), tmp_path, parent_metric="log_loss")["passed"]
+    with pytest.raises(GateFailed, match=r"log_loss = 0\.31 is above the ceiling"):
+        judge(evaluated(parent={"log_loss": 0.3}), tmp_path, parent_metric="log_loss")
 
 
 def test_a_champion_compared_by_loss_may_be_undercut(evaluated: Any, tmp_path: Path) -> None:

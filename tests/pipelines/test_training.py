@@ -14,7 +14,8 @@ from fairlead.cluster.config import CompileSettings
 from fairlead.cluster.local import TRAINING
 from fairlead.cluster.pipelines import compile_package, local_package
 from fairlead.config import Config
-from fairlead.data.config import DataConfig, TokenizationConfig
+from fairlead.data.config import DataConfig, IncrementalConfig, TokenizationConfig
+from fairlead.errors import ConfigError
 from fairlead.evaluation.config import EvaluationConfig
 from fairlead.project import ProjectConfig
 from fairlead.training.config import ModelConfig, TrainConfig
@@ -62,6 +63,7 @@ def test_every_setting_reaches_exactly_the_stages_that_depend_on_it() -> None:
     assert read == {
         "project": {"train", "evaluate", "register"},
         "data": {"ingest"},
+        "incremental": {"ingest"},
         "source_digest": {"ingest"},
         "base": {"tokenize"},
         "base_digest": {"tokenize"},
@@ -87,7 +89,26 @@ def test_the_arguments_are_the_parameters_and_hold_every_setting() -> None:
     assert (arguments["source_digest"], arguments["base_digest"]) == ("sha256:1", "sha256:2")
 
 
-@pytest.mark.parametrize("section", [DataConfig, TokenizationConfig, ModelConfig, TrainConfig, EvaluationConfig])
+def test_a_run_that_continues_a_version_takes_its_weights_and_tokenizer_whatever_the_base() -> None:
+    values = {"project": "topics", "data": {"source": "t.csv"}, "model": {"base": "hf://x/y", "pooling": "mean"}}
+    config = ProjectConfig.parse({**values, "incremental": {"parent": "topics:3", "replay": 0.1}})
+    arguments = pipeline_arguments(config)
+    assert arguments["base"] == arguments["model"]["base"] == "fairlead://topics:3"
+    assert arguments["model"]["pooling"] == "base", "the version as it is, without another layer"
+    assert IncrementalConfig.parse(arguments["incremental"]) == config.incremental
+    assert pipeline_arguments(ProjectConfig.parse(values))["incremental"] == {}
+
+
+def test_a_version_of_another_project_is_no_parent() -> None:
+    values = {"project": "topics", "data": {"source": "t.csv"}, "incremental": {"parent": "other:3"}}
+    with pytest.raises(ConfigError, match="'other:3' is no version of topics"):
+        ProjectConfig.parse(values)
+
+
+SECTIONS = [DataConfig, IncrementalConfig, TokenizationConfig, ModelConfig, TrainConfig, EvaluationConfig]
+
+
+@pytest.mark.parametrize("section", SECTIONS)
 def test_none_is_only_ever_the_default(section: type[Config]) -> None:
     """KFP has no null: a setting that is None is left out, and must come back as None."""
     for name, field in section.model_fields.items():

@@ -21,7 +21,7 @@ from fairlead.data.assignment import listed
 from fairlead.data.config import IncrementalConfig
 from fairlead.data.keys import key_of, normal_form
 from fairlead.data.rows import Batch
-from fairlead.errors import Conflict, DataError
+from fairlead.errors import ConfigError, Conflict, DataError
 from fairlead.events import Progress
 from fairlead.formats import dataset
 from fairlead.formats.dataset import TEST, TRAIN, VALIDATION, DataManifest, Lineage
@@ -137,6 +137,12 @@ def check_labels(parent: Parent, labels: Iterable[str]) -> None:
             f"data.source: {listed(new)} unknown to {parent.name}; correct the labels, "
             "or set incremental.new_labels=grow to add them"
         )
+
+
+def check_task(parent: Parent, task: str) -> None:
+    """Raise ConfigError when the new data is for another task than the parent's."""
+    if parent.data.task != task:
+        raise ConfigError(f"data.task: {task} is not the task of {parent.name}; set it to {parent.data.task}")
 
 
 def check_frozen(parent: Parent, digest: str) -> None:

@@ -78,6 +78,8 @@ def localize_sources(config: DataConfig, source_digest: str, parent: Parent | No
     """
     test = NEW_TEST if parent else dataset.TEST
     addresses = {dataset.TRAIN: config.source, dataset.VALIDATION: config.validation, test: config.test}
+    if parent:
+        incremental.check_task(parent, config.task)
     if parent and (taken := sorted(RESERVED & config.extra.keys())):
         raise ConfigError(f"data.extra: {taken[0]!r} names rows of incremental training; use another name")
     sources = []

@@ -131,7 +131,7 @@ class RowDigest:
 def dataset_digest(
     split_digests: dict[str, tuple[int, str]], task: TaskName = CLASSIFICATION, lineage: Lineage | None = None
 ) -> str:
-    """The data version's digest from its task, each split's number of rows and digest in name order, and its lineage."""
+    """The data version's digest from its task, each split's number of rows and digest by name, and its lineage."""
     whole = hashlib.sha256(b"" if task == CLASSIFICATION else f"task: {task}\n".encode())
     for name in sorted(split_digests):
         num_rows, digest = split_digests[name]

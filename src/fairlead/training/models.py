@@ -103,7 +103,5 @@ def _from_base(base: Path, model: ModelConfig, tokens: TokensManifest) -> nn.Mod
         add_mean_pooling(loaded)
     if (base / MODEL_MANIFEST).is_file():
         # A version of ours: its classes mean something, and those that this model has too keep their rows.
-        parent = load_classifier(base)
-        if len(known := class_names(parent)) != len(tokens.labels):
-            keep_rows(loaded, parent, tokens.labels, known)
+        keep_rows(loaded, load_classifier(base), tokens.labels)
     return loaded
