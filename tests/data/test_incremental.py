@@ -19,8 +19,8 @@ from tests.data.continuing import register_over, sentences, write_colours, write
 
 
 def go_on(folder: Path, source: Path, incremental: dict[str, Any] | None = None, **data: Any) -> DataManifest:
-    parent = find_parent(IncrementalConfig.parse({"parent": "topics:1", **(incremental or {})}))
     config = DataConfig.parse({"source": str(source), **data})
+    parent = find_parent(IncrementalConfig.parse({"parent": "topics:1", **(incremental or {})}), config.task)
     manifest = ingest(config, localize_sources(config, "digest", parent), folder, parent)
     assert dataset.verify(folder) == manifest
     found = manifest.findings
@@ -162,6 +162,8 @@ def test_a_frozen_test_set_that_would_change_stops_it(tmp_path: Path, first: Dat
         ({"replay": 1.5}, {}, ConfigError, "replay"),
         ({"replay": -0.1}, {}, ConfigError, "replay"),
         ({"new_labels": "maybe"}, {}, ConfigError, "new_labels"),
+        ({}, {"task": "multi_label"}, ConfigError, "multi_label is not the task of topics_v1"),
+        ({}, {"task": "language_modeling"}, ConfigError, "a language model cannot be continued"),
         ({}, {"extra": {"new_test": "x.csv"}}, ConfigError, "'new_test' names rows of incremental training"),
     ],
 )

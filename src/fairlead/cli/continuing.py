@@ -8,11 +8,10 @@ from fairlead.errors import ConfigError
 if TYPE_CHECKING:
     from fairlead.registry import VersionRecord
 
-# What says where the parent's data lay and how its files looked, or on which machine it was trained.
+# What says where the parent's data lay and how its files looked. What carried its run out is not taken either.
 NOT_TAKEN = {
     "data": {"source", "validation", "test", "extra", "format", "header", "quoting", "encoding"},
     "model": {"base", "pooling"},
-    "training": {"processes", "threads"},
 }
 
 
@@ -40,12 +39,14 @@ def under_parent(values: dict[str, Any], continue_from: str | None = None) -> di
 def parent_settings(version: "VersionRecord") -> dict[str, dict[str, Any]]:
     """The settings that a version was made with, by section, as far as this release knows them."""
     from fairlead.project import ProjectConfig
+    from fairlead.training.config import CARRYING_OUT
 
     recorded = {**version.manifest.training.config, "evaluation": version.manifest.evaluation_config}
     sections = {}
     for name in ("data", "tokenization", "model", "training", "evaluation"):
         known: Any = ProjectConfig.model_fields[name].annotation
-        wanted = known.model_fields.keys() - NOT_TAKEN.get(name, set())
+        left = {*CARRYING_OUT} if name == "training" else NOT_TAKEN.get(name, set())
+        wanted = known.model_fields.keys() - left
         values = recorded.get(name, {}).items()
         sections[name] = {key: value for key, value in values if key in wanted and value is not None}
     return sections

@@ -26,7 +26,7 @@ from fairlead.events import Progress
 from fairlead.formats import dataset
 from fairlead.formats.dataset import TEST, TRAIN, VALIDATION, DataManifest, Lineage
 from fairlead.formats.digests import of_json
-from fairlead.names import VERSION_SCHEME, ModelRef
+from fairlead.names import LANGUAGE_MODELING, VERSION_SCHEME, ModelRef, TaskName
 from fairlead.registry import open_registry
 from fairlead.registry.fetching import fetch_data_version
 
@@ -64,18 +64,24 @@ class Parent:
         return [TEST, *([REPLAY, REPLAY_VALIDATION] if self.config.replay > 0 else [])]
 
 
-def find_parent(config: IncrementalConfig) -> Parent | None:
+def find_parent(config: IncrementalConfig, task: TaskName) -> Parent | None:
     """The parent that `config` names, with its data version fetched and verified; None without one.
 
-    Raises NotFound when the version or its data is gone and IntegrityError when the data was changed.
+    Raises NotFound when the version or its data is gone, IntegrityError when the data was changed and
+    ConfigError when the parent has another task.
     """
     if config.parent is None:
         return None
+    if task == LANGUAGE_MODELING:
+        raise ConfigError("incremental.parent: a language model cannot be continued; set data.task or leave it away")
     with open_registry() as registry:
         version = registry.resolve(ModelRef.parse(config.parent))
     folder = fetch_data_version(version.data_digest, stage="ingest")
     labels = version.manifest.labels
-    return Parent(version.name, version.digest, labels, folder, dataset.read_manifest(folder), config)
+    data = dataset.read_manifest(folder)
+    if data.task != task:
+        raise ConfigError(f"data.task: {task} is not the task of {version.name}; set it to {data.task}")
+    return Parent(version.name, version.digest, labels, folder, data, config)
 
 
 def read_source(parent: Parent, source: str, seed: int) -> Iterator[Batch]:
@@ -137,12 +143,6 @@ def check_labels(parent: Parent, labels: Iterable[str]) -> None:
             f"data.source: {listed(new)} unknown to {parent.name}; correct the labels, "
             "or set incremental.new_labels=grow to add them"
         )
-
-
-def check_task(parent: Parent, task: str) -> None:
-    """Raise ConfigError when the new data is for another task than the parent's."""
-    if parent.data.task != task:
-        raise ConfigError(f"data.task: {task} is not the task of {parent.name}; set it to {parent.data.task}")
 
 
 def check_frozen(parent: Parent, digest: str) -> None:

@@ -63,7 +63,7 @@ def ingest_stage(
     of the sources and the parent, so that a cache of stages tells a changed file; what was read is digested anew.
     """
     settings = DataConfig.parse(config, "data")
-    parent = find_parent(IncrementalConfig.parse(incremental or {}, "incremental"))
+    parent = find_parent(IncrementalConfig.parse(incremental or {}, "incremental"), settings.task)
     sources = localize_sources(settings, source_digest, parent)
     folder = Path(output)
     manifest = ingest(settings, sources, folder, parent)
@@ -78,8 +78,6 @@ def localize_sources(config: DataConfig, source_digest: str, parent: Parent | No
     """
     test = NEW_TEST if parent else dataset.TEST
     addresses = {dataset.TRAIN: config.source, dataset.VALIDATION: config.validation, test: config.test}
-    if parent:
-        incremental.check_task(parent, config.task)
     if parent and (taken := sorted(RESERVED & config.extra.keys())):
         raise ConfigError(f"data.extra: {taken[0]!r} names rows of incremental training; use another name")
     sources = []

@@ -7,13 +7,14 @@ from pydantic import BaseModel
 
 from fairlead.formats.model import Code, Environment, TrainingRecord
 from fairlead.project import ProjectConfig
+from fairlead.training.config import CARRYING_OUT
 
 Differences = dict[str, list[Any]]
 
 # The recorded sections that decide weights; those of the evaluation decide how they are measured.
 SECTIONS = ("tokenization", "model", "training", "evaluation")
-# Not settings: what tokenize notes beside them; the base is a link of its own; the rest is the environment's.
-NOT_SETTINGS = {"tokenization": {"base"}, "model": {"base"}, "training": {"processes", "threads", "nodes"}}
+# Not settings: what tokenize notes beside them; the base is a link of its own; how a run was carried out.
+NOT_SETTINGS = {"tokenization": {"base"}, "model": {"base"}, "training": set(CARRYING_OUT)}
 
 
 def differences(recorded: TrainingRecord, here: TrainingRecord, settings: Differences) -> dict[str, Differences]:

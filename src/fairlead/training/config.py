@@ -29,6 +29,17 @@ METRICS_BY_TASK: dict[TaskName, tuple[Metric, ...]] = {
 }
 Weight = Annotated[float, Field(gt=0, le=1e6)]
 
+# These say how a run is carried out, not what it learns: a run resumes though they changed.
+CARRYING_OUT = (
+    "processes",
+    "threads",
+    "activation_checkpointing",
+    "checkpoint_every_steps",
+    "keep_checkpoints",
+    "sinks",
+    "hang_timeout_seconds",
+)
+
 
 class ModelConfig(Config):
     """Which model is trained."""

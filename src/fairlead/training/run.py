@@ -24,23 +24,12 @@ from fairlead.stage import disk_sentence, stage
 from fairlead.storage.redaction import redact
 from fairlead.training import checkpoint, distributed
 from fairlead.training.batches import Plan
-from fairlead.training.config import ModelConfig, TrainConfig
+from fairlead.training.config import CARRYING_OUT, ModelConfig, TrainConfig
 from fairlead.training.finished import copy_finished, hardware, read_finished
 from fairlead.training.incremental import check_parent
 from fairlead.training.job import Job
 from fairlead.training.layout import check_layout
 from fairlead.training.metrics import LOGGING_SHARE
-
-# These say how a run is carried out, not what it learns: a run resumes though they changed.
-CARRYING_OUT = (
-    "processes",
-    "threads",
-    "activation_checkpointing",
-    "checkpoint_every_steps",
-    "keep_checkpoints",
-    "sinks",
-    "hang_timeout_seconds",
-)
 
 
 @stage("train")
