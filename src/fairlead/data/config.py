@@ -22,8 +22,9 @@ class DataConfig(Config):
     task: TaskName = CLASSIFICATION
     """What is learned: `classification`, one label a text; `multi_label`, any number of labels; `regression`, a
     number; `language_modeling`, the text itself. Default `classification`."""
-    format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "folder"] = "auto"
-    """Format of the sources. Default `auto`: by extension, then by content."""
+    format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "folder", "text"] = "auto"
+    """Format of the sources; `text` is one document, for `language_modeling`. Default `auto`: by extension, then by
+    content."""
     header: bool | None = None
     """Whether the first line of CSV and TSV names the columns. Default: found out from `text` and `label`."""
     quoting: bool | None = None
@@ -42,6 +43,9 @@ class DataConfig(Config):
     """Share of rows for the test split when there is no own source, 0 to 1. Default 0.1."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the split, 0 to 2^32 - 1. Default 0."""
+    split: Literal["auto", "documents", "position"] = "auto"
+    """How a language model's text is split: whole `documents` are drawn by seed, or the end of each is split off, by
+    `position`: first training, then validation, then test. Default `auto`: by position below 20 documents."""
     duplicates: Literal["drop", "keep"] = "drop"
     """Rows whose normalised text and label repeat an earlier row of their source. Default `drop`: the first is
     kept. An own test or extra source is counted and kept as it is, by this and the next setting."""

@@ -17,10 +17,16 @@ def list_texts(folder: Path, where: str) -> list[Path]:
 
     Raises DataError when there is no file in a subfolder.
     """
-    paths = (path for path in folder.rglob("*") if path.is_file())
-    found = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    found = list_files(folder)
     if not any(path.parent != folder for path in found):
         raise DataError(f"{where}: no subfolder holds a file; put each text in a subfolder named for its label")
+    return found
+
+
+def list_files(folder: Path) -> list[Path]:
+    """Every file under a folder in order of their paths; names that begin with a dot are left out."""
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    found = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 

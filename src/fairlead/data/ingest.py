@@ -18,6 +18,7 @@ from fairlead.data import incremental
 from fairlead.data.assignment import assign, check_classes, check_splits, kept_labels
 from fairlead.data.cleaning import KEPT, MEASURED, POOL, REPLAYED, VALIDATION, Verdicts, judge
 from fairlead.data.config import DataConfig, IncrementalConfig
+from fairlead.data.corpus import ingest_corpus
 from fairlead.data.encodings import blocks_of
 from fairlead.data.findings import SourceCount, labels_alike, quantiles, summarise
 from fairlead.data.incremental import NEW_TEST, REPLAY, REPLAY_VALIDATION, RESERVED, SPLIT_OF, Parent, find_parent
@@ -29,6 +30,7 @@ from fairlead.events import Progress, result
 from fairlead.formats import dataset
 from fairlead.formats.dataset import DataManifest, SplitSummary, dataset_digest
 from fairlead.formats.digests import PREFIX, of_json, short
+from fairlead.names import LANGUAGE_MODELING
 from fairlead.places import home, store_url
 from fairlead.registry import open_registry
 from fairlead.stage import disk_sentence, stage
@@ -97,6 +99,8 @@ def ingest(config: DataConfig, sources: list[Source], folder: Path, parent: Pare
     """
     try:
         _clear(folder)
+        if config.task == LANGUAGE_MODELING:
+            return ingest_corpus(config, sources, folder, _without_credentials(config))
         return _ingest(config, sources, folder, parent)
     except OSError as error:
         raise StorageError(disk_sentence(STAGE, error)) from error
@@ -231,7 +235,7 @@ def _rows(manifest: DataManifest) -> dict[str, Any]:
     findings = manifest.findings
     dropped = sum(policy["dropped"] for policy in findings["policies"].values())
     rows: dict[str, Any] = {"data version": short(manifest.digest), "rows read": findings["rows_read"]}
-    rows |= {name: _num_rows(summary) for name, summary in manifest.splits.items()}
+    rows |= {name: _size(summary) for name, summary in manifest.splits.items()}
     rows |= {"classes": len(manifest.labels), "rejected": findings["rejected"], "dropped": dropped}
     for name in ("duplicates_exact", "duplicates_normalised", "conflicts", "leaked"):
         rows[name.replace("_", " ")] = findings[name]
@@ -242,5 +246,5 @@ def _rows(manifest: DataManifest) -> dict[str, Any]:
     return rows | ({"encoding": ", ".join(encodings)} if encodings else {})
 
 
-def _num_rows(summary: SplitSummary) -> int:
-    return summary.num_rows
+def _size(summary: SplitSummary) -> int | str:
+    return summary.num_rows if summary.num_characters is None else f"{summary.num_characters:,} characters"

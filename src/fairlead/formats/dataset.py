@@ -7,6 +7,9 @@
     <name>.parquet        further named data sets, evaluated but never trained on
     rejected.jsonl        one object a row that was set aside: source, line, reason, excerpt
 
+For language modelling a row is a document or a part of a long one: its `label` is empty where a document begins,
+and `+` where the row goes on with the document before it.
+
 Digests are taken over canonical content, not over Parquet's bytes (which change with the writer's
 version). A split's: for each row in order the UTF-8 text and label, each preceded by its length in
 bytes as 8 bytes, big endian. The data version's: for each split in name order, its name, number of
@@ -38,6 +41,8 @@ MANIFEST = "manifest.json"
 REJECTED = "rejected.jsonl"
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 ROWS_PER_READ = 8192
+# The label of a row that continues a document.
+CONTINUES = "+"
 
 
 class SplitSummary(Config):
@@ -49,6 +54,10 @@ class SplitSummary(Config):
     """SHA-256 over the split's canonical content alone; two data versions with the same test set share it."""
     label_counts: dict[str, int]
     """Rows of each label."""
+    num_documents: int | None = None
+    """Documents that begin in the split, for language modelling."""
+    num_characters: int | None = None
+    """Characters of the split, for language modelling."""
 
 
 class Lineage(Config):
