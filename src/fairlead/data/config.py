@@ -1,5 +1,6 @@
 """Settings of ingest and tokenize."""
 
+import math
 import re
 from typing import Literal, Self
 
@@ -7,7 +8,10 @@ from pydantic import Field, field_validator, model_validator
 
 from fairlead.config import Config
 from fairlead.errors import ConfigError
-from fairlead.names import CLASSIFICATION, ModelRef, TaskName
+from fairlead.names import CLASSIFICATION, LANGUAGE_MODELING, ModelRef, TaskName
+
+NUM_BYTES = 256
+DEFAULT_VOCABULARY = 8000
 
 
 class DataConfig(Config):
@@ -103,13 +107,51 @@ class IncrementalConfig(Config):
 class TokenizationConfig(Config):
     """How text becomes token ids. Ignored where the base model brings its own tokenizer, but for max_length."""
 
-    kind: Literal["wordpiece", "bpe"] = "wordpiece"
-    """Algorithm of a tokenizer trained from the training split. Default `wordpiece`."""
-    vocab_size: int = Field(8000, ge=100, le=1_000_000)
-    """Entries of a trained vocabulary, special tokens included, 100 to 1,000,000. Default 8,000."""
+    kind: Literal["auto", "wordpiece", "bpe", "character"] = "auto"
+    """Algorithm of a tokenizer trained from the training split; `character` is for language models. Default `auto`:
+    `wordpiece`, for language models `bpe`."""
+    vocab_size: int | None = Field(None, ge=100, le=1_000_000)
+    """Entries of a trained vocabulary, special tokens included, 100 to 1,000,000. Default 8,000; for language models
+    by the training text: 704 for a megabyte, and more with its square root up to 32,768."""
     min_frequency: int = Field(2, ge=1)
     """Times a pair has to occur to be merged. Default 2."""
-    lowercase: bool = True
-    """Whether a trained tokenizer ignores case. Default true."""
+    lowercase: bool | None = None
+    """Whether a trained tokenizer ignores case. Default true; a language model's text is kept as it is."""
     max_length: int = Field(128, ge=4, le=8192)
-    """Tokens of a text at most, special tokens included; the rest is cut. 4 to 8,192. Default 128."""
+    """Tokens of a text at most, special tokens included; the rest is cut. For language models the tokens that are read
+    at once: text is cut into blocks of as many, and nothing is lost. 4 to 8,192. Default 128."""
+
+    @property
+    def num_entries(self) -> int:
+        """Entries of a trained vocabulary."""
+        return self.vocab_size or DEFAULT_VOCABULARY
+
+    @property
+    def ignores_case(self) -> bool:
+        """Whether a trained tokenizer ignores case."""
+        return self.lowercase is not False
+
+    def resolved(self, task: TaskName, num_characters: int | None = None) -> "TokenizationConfig":
+        """The same with the defaults that depend on the task and on the characters of the training text.
+
+        Raises ConfigError for settings that are about another task.
+        """
+        language = task == LANGUAGE_MODELING
+        kind = self.kind if self.kind != "auto" else "bpe" if language else "wordpiece"
+        if language and (kind == "wordpiece" or self.lowercase):
+            setting = "kind: wordpiece loses spaces" if kind == "wordpiece" else "lowercase: it loses case"
+            raise ConfigError(f"tokenization.{setting}, which a language model has to write; leave it away")
+        if not language and kind == "character":
+            raise ConfigError(f"tokenization.kind: character is for language models, not for {task}; use wordpiece")
+        vocab_size = self.vocab_size or (vocabulary_for(num_characters or 0) if language else self.num_entries)
+        lowercase = not language if self.lowercase is None else self.lowercase
+        return self.model_copy(update={"kind": kind, "vocab_size": vocab_size, "lowercase": lowercase})
+
+
+def vocabulary_for(num_characters: int) -> int:
+    """Entries of a language model's vocabulary: 256 bytes, and 448 more for a million characters of text.
+
+    On tiny-shakespeare (1.1 million) so many learn faster than single characters; a larger text has more words that
+    are frequent enough to learn, about as its square root (Heaps' law).
+    """
+    return min(32_768, NUM_BYTES + max(64, round(448 * math.sqrt(num_characters / 1e6))))

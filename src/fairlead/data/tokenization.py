@@ -26,7 +26,7 @@ from fairlead.formats.tokens import (
     split_files,
     write_manifest,
 )
-from fairlead.names import SCRATCH
+from fairlead.names import LANGUAGE_MODELING, SCRATCH
 from fairlead.registry.fetching import fetch_base
 from fairlead.stage import stage
 from fairlead.storage.redaction import redact
@@ -50,11 +50,10 @@ def tokenize_stage(data: str, config: dict[str, Any], base: str, output: str) ->
     result(
         "tokenize",
         {
-            "tokenizer": f"{settings.kind}, trained" if base == SCRATCH else redact(base),
+            "tokenizer": f"{manifest.config['kind']}, trained" if base == SCRATCH else redact(base),
             "vocabulary": manifest.vocab_size,
             "tokens": sum(split.num_tokens for split in manifest.splits.values()),
-            "tokens a text (p50/p90/p99/max)": "/".join(f"{train.length_quantiles[q]:.0f}" for q in QUANTILES),
-            "truncated": f"{train.truncated_share:.2%}",
+            **_lengths(train),
             "unknown tokens": f"{train.unknown_token_share:.3%}",
         },
     )
@@ -66,8 +65,13 @@ def tokenize(data: Path, config: TokenizationConfig, base: str, output: Path) ->
     from fairlead.data import tokenizer as tokenizers
 
     data_manifest = dataset.verify(data)
+    config = config.resolved(data_manifest.task, data_manifest.splits[dataset.TRAIN].num_characters)
+    if data_manifest.task == LANGUAGE_MODELING:
+        from fairlead.data.corpus_tokens import tokenize_corpus
+
+        return tokenize_corpus(data, data_manifest, config, base, output)
     if base == SCRATCH:
-        chosen = tokenizers.train_tokenizer(lambda: _training_texts(data, data_manifest), config)
+        chosen = tokenizers.train_tokenizer(lambda: training_texts(data, data_manifest), config)
     else:
         chosen = tokenizers.base_tokenizer(fetch_base(base, stage="tokenize").folder, config.max_length)
     output.mkdir(parents=True, exist_ok=True)
@@ -79,7 +83,7 @@ def tokenize(data: Path, config: TokenizationConfig, base: str, output: Path) ->
     splits = {name: encoder.write_split(data, output, name, progress) for name in sorted(data_manifest.splits)}
     digest = tokenizers.tokenizer_digest(output / TOKENIZER)
     manifest = TokensManifest(
-        digest=_tokens_digest(data_manifest.digest, digest, config.max_length, splits),
+        digest=tokens_digest(data_manifest.digest, digest, config.max_length, splits),
         data_digest=data_manifest.digest,
         tokenizer_digest=digest,
         vocab_size=vocab_size,
@@ -162,7 +166,8 @@ class _Counts:
         self.unknown += unknown
 
 
-def _training_texts(data: Path, manifest: DataManifest) -> Iterator[str]:
+def training_texts(data: Path, manifest: DataManifest) -> Iterator[str]:
+    """Yield the texts of the training split and report progress."""
     progress = Progress("tokenize", "reading the training split", manifest.splits[dataset.TRAIN].num_rows, "rows")
     for text, _ in dataset.read_rows(data, dataset.TRAIN):
         yield text
@@ -182,6 +187,14 @@ def _batches(rows: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]
         yield batch
 
 
+def _lengths(train: TokenSplit) -> dict[str, str]:
+    """How long texts are; of a language model, how much text a token stands for."""
+    if train.num_characters is not None:
+        return {"characters a token": f"{train.num_characters / train.num_tokens:.2f}"}
+    quantiles = "/".join(f"{train.length_quantiles[q]:.0f}" for q in QUANTILES)
+    return {"tokens a text (p50/p90/p99/max)": quantiles, "truncated": f"{train.truncated_share:.2%}"}
+
+
 def _quantiles(lengths: "array[int]") -> dict[str, float]:
     if not lengths:
         return dict.fromkeys(QUANTILES, 0.0)
@@ -190,6 +203,7 @@ def _quantiles(lengths: "array[int]") -> dict[str, float]:
     return {name: float(np.quantile(values, q, method="inverted_cdf")) for name, q in QUANTILES.items()}
 
 
-def _tokens_digest(data: str, tokenizer: str, max_length: int, splits: dict[str, TokenSplit]) -> str:
+def tokens_digest(data: str, tokenizer: str, max_length: int, splits: dict[str, TokenSplit]) -> str:
+    """The digest that names a tokenized data version."""
     digests = {name: split.digests for name, split in splits.items()}
     return of_json({"data": data, "tokenizer": tokenizer, "max_length": max_length, "splits": digests})

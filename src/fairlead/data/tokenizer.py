@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
-from fairlead.data.config import TokenizationConfig
+from fairlead.data.config import NUM_BYTES, TokenizationConfig
 from fairlead.errors import ConfigError, IntegrityError, NotFound
 from fairlead.events import Progress
 from fairlead.formats.digests import of_file, of_json
@@ -23,13 +23,12 @@ from fairlead.formats.model import usable_positions
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUATION = "##"
-NUM_BYTES = 256
 VOCABULARY_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "spm.model")
 
 
 def train_tokenizer(texts: Callable[[], Iterable[str]], config: TokenizationConfig) -> PreTrainedTokenizerFast:
     """A tokenizer trained on `texts` (called once for each pass); the same texts give the same vocabulary."""
-    tokenizer = _train_wordpiece(texts, config) if config.kind == "wordpiece" else _train_bpe(texts, config)
+    tokenizer = _train_bpe(texts, config) if config.kind == "bpe" else _train_wordpiece(texts, config)
     special = [(name, tokenizer.token_to_id(name)) for name in (CLS, SEP)]
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{CLS} $A {SEP}", pair=f"{CLS} $A {SEP} $B:1 {SEP}:1", special_tokens=special
@@ -39,14 +38,16 @@ def train_tokenizer(texts: Callable[[], Iterable[str]], config: TokenizationConf
     )
 
 
-def base_tokenizer(folder: Path, max_length: int) -> PreTrainedTokenizerFast:
-    """The tokenizer of a base model in a local folder.
+def base_tokenizer(folder: Path, max_length: int, pad_with_end: bool = False) -> PreTrainedTokenizerFast:
+    """The tokenizer of a base model in a local folder; `pad_with_end` lets one pad with the token that ends a text.
 
     Raises ConfigError when it is not a fast tokenizer, has no pad token, gives ids that the model
     does not embed, or when max_length is above the positions that the model has.
     """
     model = _model_config(folder)
     tokenizer = _load(folder)
+    if pad_with_end and tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
+        tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token_id is None:
         raise ConfigError(f"model.base: the tokenizer of {folder.name} has no pad token; use another base model")
     ids = num_ids(tokenizer)
@@ -90,10 +91,10 @@ def _train_wordpiece(texts: Callable[[], Iterable[str]], config: TokenizationCon
     Hence the vocabulary changes from process to process, unless the whole alphabet stands in the
     vocabulary from the start: it is passed as special tokens, which the final tokenizer leaves out.
     """
-    tokenizer = _wordpiece({name: index for index, name in enumerate(SPECIAL)}, config.lowercase)
+    tokenizer = _wordpiece({name: index for index, name in enumerate(SPECIAL)}, config.ignores_case)
     alphabet = _alphabet(texts(), tokenizer.normalizer, config)
     trainer = trainers.WordPieceTrainer(
-        vocab_size=config.vocab_size,
+        vocab_size=config.num_entries,
         min_frequency=config.min_frequency,
         special_tokens=[*SPECIAL, *alphabet, *(CONTINUATION + character for character in alphabet)],
         initial_alphabet=alphabet,
@@ -101,8 +102,8 @@ def _train_wordpiece(texts: Callable[[], Iterable[str]], config: TokenizationCon
         continuing_subword_prefix=CONTINUATION,
         show_progress=False,
     )
-    _learn(tokenizer, texts(), trainer, config.vocab_size)
-    return _wordpiece(tokenizer.get_vocab(), config.lowercase)
+    learn(tokenizer, texts(), trainer, config.num_entries)
+    return _wordpiece(tokenizer.get_vocab(), config.ignores_case)
 
 
 def _wordpiece(vocabulary: dict[str, int], lowercase: bool) -> Tokenizer:
@@ -120,35 +121,35 @@ def _alphabet(texts: Iterable[str], normalizer: Any, config: TokenizationConfig)
     for text in texts:
         counts.update(normalizer.normalize_str(text))
     frequent = [c for c, count in counts.items() if count >= config.min_frequency and not c.isspace()]
-    room = max(1, (config.vocab_size - len(SPECIAL)) // 3)
+    room = max(1, (config.num_entries - len(SPECIAL)) // 3)
     return sorted(sorted(frequent, key=lambda c: (-counts[c], c))[:room])
 
 
 def _train_bpe(texts: Callable[[], Iterable[str]], config: TokenizationConfig) -> Tokenizer:
     least = NUM_BYTES + len(SPECIAL)
-    if config.vocab_size < least:
+    if config.num_entries < least:
         raise ConfigError(
-            f"tokenization: vocab_size = {config.vocab_size} is too small for kind = 'bpe'; "
+            f"tokenization: vocab_size = {config.num_entries} is too small for kind = 'bpe'; "
             f"set at least {least} (every byte and {len(SPECIAL)} special tokens)"
         )
     tokenizer = Tokenizer(models.BPE())
-    lower = [normalizers.Lowercase()] if config.lowercase else []
+    lower = [normalizers.Lowercase()] if config.ignores_case else []
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), *lower])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=config.vocab_size,
+        vocab_size=config.num_entries,
         min_frequency=config.min_frequency,
         special_tokens=list(SPECIAL),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    _learn(tokenizer, texts(), trainer, config.vocab_size)
+    learn(tokenizer, texts(), trainer, config.num_entries)
     return tokenizer
 
 
-def _learn(tokenizer: Tokenizer, texts: Iterable[str], trainer: Any, vocab_size: int) -> None:
-    """Train; the trainer says nothing between its last text and its end."""
+def learn(tokenizer: Tokenizer, texts: Iterable[str], trainer: Any, vocab_size: int) -> None:
+    """Train on texts; the trainer says nothing between its last text and its end."""
     progress = Progress("tokenize", "learning the vocabulary", vocab_size, "entries")
 
     def until_read() -> Iterator[str]:

@@ -92,7 +92,7 @@ class TokenArrays:
     @property
     def num_rows(self) -> int:
         """Rows of the split."""
-        return len(self.labels)
+        return len(self.offsets) - 1
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
