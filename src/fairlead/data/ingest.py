@@ -103,7 +103,7 @@ def ingest(config: DataConfig, sources: list[Source], folder: Path, parent: Pare
             if parent:
                 raise ConfigError(
                     f"incremental.parent: {parent.name} is a language model, which is not continued so; "
-                    "name its folder as model.base"
+                    f"set model.base to version://{parent.name}"
                 )
             return ingest_corpus(config, sources, folder, _without_credentials(config))
         return _ingest(config, sources, folder, parent)
