@@ -99,6 +99,16 @@ class TokenArrays:
         """Tokens of each row, shape (num_rows,)."""
         return np.diff(self.offsets)
 
+    @property
+    def by_epoch(self) -> bool:
+        """Whether each epoch of training has rows of its own: blocks of a stream have, texts have not."""
+        return False
+
+    def spans(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """First token and number of tokens of each of some rows."""
+        starts = self.offsets[rows]
+        return starts, self.offsets[rows + 1] - starts
+
     def row(self, index: int) -> npt.NDArray[np.unsignedinteger[Any]]:
         """The token ids of one row."""
         return self.tokens[self.offsets[index] : self.offsets[index + 1]]

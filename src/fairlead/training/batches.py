@@ -33,6 +33,8 @@ class Plan:
     epochs: int
     max_steps: int | None
     seed: int
+    by_epoch: bool = False
+    """Whether the rows of each epoch have numbers of their own: row i of epoch e is e * num_rows + i."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -48,13 +50,14 @@ class Plan:
         """The rows of the global batch of `step`, shape (N,). Costs one permutation an epoch, at any depth."""
         epoch, position = divmod(step - 1, self.steps_per_epoch)
         start = position * self.batch_size
-        return _permutation(self.seed, epoch, self.num_rows)[start : start + self.batch_size]
+        rows = _permutation(self.seed, epoch, self.num_rows)[start : start + self.batch_size]
+        return rows + epoch * self.num_rows if self.by_epoch else rows
 
     def num_tokens(self, lengths: npt.NDArray[np.int64], steps: int) -> int:
         """Tokens, padding not counted, that the first `steps` steps train on."""
         epochs, rest = divmod(steps, self.steps_per_epoch)
         last = sum(int(lengths[self.rows(epochs * self.steps_per_epoch + step)].sum()) for step in range(1, rest + 1))
-        return epochs * int(lengths.sum()) + last
+        return epochs * int(lengths[: self.num_rows].sum()) + last
 
 
 @functools.lru_cache(maxsize=2)
@@ -144,7 +147,7 @@ def packs(indices: Sequence[int], sizes: Sequence[int], budget: int) -> list[lis
 def collate(arrays: TokenArrays, rows: Rows | Sequence[int], pad_token_id: int) -> MicroBatch:
     """Gather `rows` into one micro-batch, padded on the right to the longest of them."""
     rows = np.asarray(rows)
-    starts, lengths = arrays.offsets[rows], arrays.offsets[rows + 1] - arrays.offsets[rows]
+    starts, lengths = arrays.spans(rows)
     places = np.arange(lengths.max())
     mask = places[None, :] < lengths[:, None]
     # One gather for all rows; what lies at padding is read from the row's start and overwritten.

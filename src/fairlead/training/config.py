@@ -13,7 +13,7 @@ LabelMetric = Literal[
     "macro_f1", "micro_f1", "weighted_f1", "average_precision", "accuracy", "mcc", "calibration_error"
 ]
 NumberMetric = Literal["rmse", "mse", "mae", "r2", "pearson", "spearman"]
-Metric = LabelMetric | NumberMetric | Literal["loss", "perplexity"]
+Metric = LabelMetric | NumberMetric | Literal["loss", "perplexity", "nats_per_character", "bits_per_byte"]
 # What a validation measures by task; the first picks the best step when nothing is said.
 METRICS_BY_TASK: dict[TaskName, tuple[Metric, ...]] = {
     CLASSIFICATION: (
@@ -25,7 +25,7 @@ METRICS_BY_TASK: dict[TaskName, tuple[Metric, ...]] = {
         *("accuracy", "mcc", "calibration_error", "loss"),
     ),
     REGRESSION: ("rmse", "mse", "mae", "r2", "pearson", "spearman", "loss"),
-    LANGUAGE_MODELING: ("loss", "perplexity"),
+    LANGUAGE_MODELING: ("loss", "perplexity", "nats_per_character", "bits_per_byte"),
 }
 Weight = Annotated[float, Field(gt=0, le=1e6)]
 

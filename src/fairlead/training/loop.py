@@ -57,7 +57,8 @@ class Loop:
         """`log` is given to the first process only; `stop_requested` says that SIGTERM came to this one."""
         self.config, self.group, self.folder = config, group, folder
         self.log, self.stop_requested = log, stop_requested
-        self.plan = Plan(splits.train.num_rows, config.batch_size, config.epochs, config.max_steps, config.seed)
+        sizes = (splits.train.num_rows, config.batch_size, config.epochs, config.max_steps)
+        self.plan = Plan(*sizes, config.seed, by_epoch=splits.train.by_epoch)
         self.model = model.to(group.device).train()
         self._vocabulary = vocabulary.reduce(self.model, (splits.train, splits.validation), splits.pad_token_id)
         self.splits = splits if self._vocabulary is None else self._vocabulary.translate(splits)

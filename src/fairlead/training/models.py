@@ -16,11 +16,12 @@ from transformers import (
 
 from fairlead.errors import IntegrityError
 from fairlead.formats.tokens import TokensManifest
-from fairlead.names import MODEL_MANIFEST
+from fairlead.names import LANGUAGE_MODELING, MODEL_MANIFEST
 from fairlead.training.config import ModelConfig
 from fairlead.training.dropout_fields import dropout_fields
 from fairlead.training.growing import keep_rows
 from fairlead.training.headnorm import add_head_norm
+from fairlead.training.language_models import build_language_model
 from fairlead.training.layout import check_layout
 from fairlead.training.loading import as_module, check_fit, loading_arguments, read_model
 from fairlead.training.outputs import head_fields
@@ -37,6 +38,8 @@ def build_model(model: ModelConfig, tokens: TokensManifest, base: Path | None = 
     `base` is the local folder of `model.base`, None from scratch. Raises ConfigError when the base
     does not fit the tokens (vocabulary, length) or cannot be loaded safely.
     """
+    if tokens.task == LANGUAGE_MODELING:
+        return build_language_model(model, tokens, base)
     built = _from_base(base, model, tokens) if base else _from_scratch(model, tokens)
     if model.classifier_norm == "batch":
         add_head_norm(built)

@@ -17,13 +17,14 @@ from fairlead.formats.atomic import write_json
 from fairlead.formats.digests import of_json, short
 from fairlead.formats.model import Environment, TrainingRecord
 from fairlead.formats.tokens import UNKNOWN_LABEL, TokensManifest
-from fairlead.names import FRESH_ENV, SCRATCH, VERSION_SCHEME, check_project
+from fairlead.names import FRESH_ENV, LANGUAGE_MODELING, SCRATCH, VERSION_SCHEME, check_project
 from fairlead.registry import Registry, open_registry
 from fairlead.registry.fetching import fetch_base
 from fairlead.stage import disk_sentence, stage
 from fairlead.storage.redaction import redact
 from fairlead.training import checkpoint, distributed
 from fairlead.training.batches import Plan
+from fairlead.training.blocks import open_rows
 from fairlead.training.config import CARRYING_OUT, ModelConfig, TrainConfig
 from fairlead.training.finished import copy_finished, hardware, read_finished
 from fairlead.training.incremental import check_parent
@@ -183,6 +184,8 @@ def _check_data(data: Path, tokens: Path) -> TokensManifest:
     manifest = token_format.read_manifest(tokens)
     if manifest.data_digest != dataset.read_manifest(data).digest:
         raise Conflict(f"{tokens}: these are the tokens of another data version than {data}; run tokenize again")
+    if manifest.task == LANGUAGE_MODELING:
+        return manifest  # tokenize refuses a text that is too short, and there are no labels
     if len(manifest.labels) < 2:
         raise DataError(f"{tokens}: it has {len(manifest.labels)} class; a classifier needs at least 2")
     for split in (dataset.TRAIN, dataset.VALIDATION):
@@ -213,8 +216,9 @@ def _logging_cost(registry: Registry, run_id: str) -> dict[str, str]:
 def _rows(record: TrainingRecord, tokens: Path, manifest: TokensManifest) -> dict[str, Any]:
     config = TrainConfig.parse(record.config["training"], where="training")
     metric = config.metric_for(manifest.task)
-    lengths = token_format.open_split(tokens, manifest, dataset.TRAIN).lengths
-    plan = Plan(len(lengths), config.batch_size, config.epochs, config.max_steps, config.seed)
+    train = open_rows(tokens, manifest, dataset.TRAIN, config)
+    lengths = train.lengths
+    plan = Plan(train.num_rows, config.batch_size, config.epochs, config.max_steps, config.seed, train.by_epoch)
     return {
         "run": record.run_id,
         "steps": record.steps,

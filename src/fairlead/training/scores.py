@@ -29,7 +29,9 @@ Ints = npt.NDArray[np.integer[Any]]
 Bools = npt.NDArray[np.bool_]
 
 # Of these less is better; of all others more is.
-LOWER_IS_BETTER = frozenset({"loss", "perplexity", "calibration_error", "mse", "rmse", "mae"})
+LOWER_IS_BETTER = frozenset(
+    {"loss", "perplexity", "nats_per_character", "bits_per_byte", "calibration_error", "mse", "rmse", "mae"}
+)
 # As many as evaluation.calibration_bins has by default.
 CALIBRATION_BINS = 15
 

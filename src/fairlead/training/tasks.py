@@ -17,9 +17,11 @@ import torch
 from torch import nn
 
 from fairlead.formats.tokens import TokenArrays
-from fairlead.names import CLASSIFICATION, TaskName
+from fairlead.names import CLASSIFICATION, LANGUAGE_MODELING, TaskName
 from fairlead.training.batches import MicroBatch, Rows
+from fairlead.training.blocks import Blocks
 from fairlead.training.config import TrainConfig
+from fairlead.training.language_task import language_scores, token_losses_BT
 from fairlead.training.losses import cross_entropy_B
 from fairlead.training.objective import single_label_loss
 from fairlead.training.outputs import class_names
@@ -87,4 +89,25 @@ def _classification(config: TrainConfig, model: nn.Module, splits: Splits, devic
     )
 
 
-MAKERS: dict[str, Callable[[TrainConfig, nn.Module, Splits, torch.device], Task]] = {CLASSIFICATION: _classification}
+def _language_modeling(config: TrainConfig, model: nn.Module, splits: Splits, device: torch.device) -> Task:
+    validation = splits.validation
+    assert isinstance(validation, Blocks)
+    lengths_N, num_predicted = splits.train.lengths, int((validation.lengths - 1).sum())
+
+    def keep(logits_BTV: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
+        return token_losses_BT(logits_BTV, batch).sum(dim=1, keepdim=True)
+
+    return Task(
+        losses=lambda logits_BTV, batch: token_losses_BT(logits_BTV, batch, config.label_smoothing),
+        num_terms=lambda rows: int((lengths_N[rows] - 1).sum()),
+        keep=keep,
+        num_kept=1,
+        scores=lambda kept_N1: language_scores(kept_N1[:, 0].astype(np.float64), num_predicted, validation.summary),
+        metric=config.metric_for(splits.task),
+    )
+
+
+MAKERS: dict[str, Callable[[TrainConfig, nn.Module, Splits, torch.device], Task]] = {
+    CLASSIFICATION: _classification,
+    LANGUAGE_MODELING: _language_modeling,
+}

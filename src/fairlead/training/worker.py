@@ -21,6 +21,7 @@ from fairlead.errors import FairleadError, TrainingError
 from fairlead.formats import tokens as token_format
 from fairlead.stage import disk_sentence
 from fairlead.training import checkpoint, heartbeat
+from fairlead.training.blocks import open_rows
 from fairlead.training.distributed import Group, joined
 from fairlead.training.finished import write_finished
 from fairlead.training.hang import exchange_timeout
@@ -72,8 +73,8 @@ def work(job: Job) -> Loop:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     manifest = token_format.read_manifest(Path(job.tokens))
     splits = Splits(
-        train=token_format.open_split(Path(job.tokens), manifest, "train"),
-        validation=token_format.open_split(Path(job.tokens), manifest, "validation"),
+        train=open_rows(Path(job.tokens), manifest, "train", job.training),
+        validation=open_rows(Path(job.tokens), manifest, "validation", job.training),
         pad_token_id=manifest.pad_token_id,
         task=manifest.task,
         data=Path(job.data_folder) if job.data_folder else None,
