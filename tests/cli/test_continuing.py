@@ -57,6 +57,8 @@ def test_an_alias_is_pinned_and_the_parent_s_digest_is_an_input(new: str) -> Non
         digest = registry.get_version(PROJECT, 1).digest
     rows, base = input_digests(pinned(settings))
     plain = ProjectConfig.parse({"project": PROJECT, "data": {"source": new}})
+    transfer = resolve({"project": "other_topics", "data": {"source": new}, "model": {"base": f"fairlead://{REF}"}})
+    assert pinned(transfer).model.base == f"fairlead://{PROJECT}:1" and input_digests(transfer)[1] == digest
     assert base == digest and rows != input_digests(plain)[0]
 
 

@@ -163,7 +163,7 @@ def test_a_frozen_test_set_that_would_change_stops_it(tmp_path: Path, first: Dat
         ({"replay": -0.1}, {}, ConfigError, "replay"),
         ({"new_labels": "maybe"}, {}, ConfigError, "new_labels"),
         ({}, {"task": "multi_label"}, ConfigError, "multi_label is not the task of topics_v1"),
-        ({}, {"task": "language_modeling"}, ConfigError, "a language model cannot be continued"),
+        ({}, {"task": "language_modeling"}, ConfigError, "set model.base to fairlead://topics:1"),
         ({}, {"extra": {"new_test": "x.csv"}}, ConfigError, "'new_test' names rows of incremental training"),
     ],
 )

@@ -43,3 +43,7 @@ def test_a_stream_writes_no_credentials() -> None:
     assert file.getvalue().decode() == (
         f"plain {shown} JSON \"{shown}\", repr '{shown}', other http://***@h/y?k=***\nhttps://***@h/x?***\n"
     )
+
+
+def test_the_alias_of_a_model_version_is_no_user() -> None:
+    assert redact("fairlead://support_topics@champion") == "fairlead://support_topics@champion"

@@ -15,7 +15,7 @@ from fairlead.storage.redaction import redact
 STAGES = ("ingest", "tokenize", "train", "evaluate", "gate", "register")
 # Settings that only the gate reads: a changed floor must not evaluate again.
 GATE_FIELDS = frozenset({"gate", "champion_metric", "champion_max_drop", "parent_metric", "parent_max_drop"})
-SCHEMES = ("s3", "https", "http", "hf")
+SCHEMES = ("s3", "https", "http", "hf", VERSION_SCHEME.removesuffix("://"))
 
 
 def check_stage(name: str) -> str:
@@ -61,18 +61,25 @@ def base_address(config: ProjectConfig) -> str:
 
 
 def pinned(config: ProjectConfig) -> ProjectConfig:
-    """The settings with the version that is continued by number: an alias may move while stages run.
+    """The settings with the version that is continued, or is the base, by number: an alias may move while stages run.
 
     Raises NotFound when there is no such version.
     """
-    if config.incremental.parent is None:
-        return config
+    if parent := config.incremental.parent:
+        changed = config.incremental.model_copy(update={"parent": _by_number(parent)})
+        return config.model_copy(update={"incremental": changed})
+    if config.model.base.startswith(VERSION_SCHEME):
+        base = f"{VERSION_SCHEME}{_by_number(config.model.base.removeprefix(VERSION_SCHEME))}"
+        return config.model_copy(update={"model": config.model.model_copy(update={"base": base})})
+    return config
+
+
+def _by_number(ref: str) -> str:
     from fairlead.registry import open_registry
 
     with open_registry() as registry:
-        version = registry.resolve(ModelRef.parse(config.incremental.parent))
-    parent = str(ModelRef(version.project, number=version.number))
-    return config.model_copy(update={"incremental": config.incremental.model_copy(update={"parent": parent})})
+        version = registry.resolve(ModelRef.parse(ref))
+    return str(ModelRef(version.project, number=version.number))
 
 
 def addresses(data: DataConfig) -> dict[str, str]:

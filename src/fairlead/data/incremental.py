@@ -73,7 +73,10 @@ def find_parent(config: IncrementalConfig, task: TaskName) -> Parent | None:
     if config.parent is None:
         return None
     if task == LANGUAGE_MODELING:
-        raise ConfigError("incremental.parent: a language model cannot be continued; set data.task or leave it away")
+        raise ConfigError(
+            f"incremental.parent: a language model has no labelled test rows to be held to; to train {config.parent} "
+            f"further, set model.base to {VERSION_SCHEME}{config.parent}"
+        )
     with open_registry() as registry:
         version = registry.resolve(ModelRef.parse(config.parent))
     folder = fetch_data_version(version.data_digest, stage="ingest")

@@ -100,11 +100,6 @@ def ingest(config: DataConfig, sources: list[Source], folder: Path, parent: Pare
     try:
         _clear(folder)
         if config.task == LANGUAGE_MODELING:
-            if parent:
-                raise ConfigError(
-                    f"incremental.parent: {parent.name} is a language model, which is not continued so; "
-                    f"set model.base to version://{parent.name}"
-                )
             return ingest_corpus(config, sources, folder, _without_credentials(config))
         return _ingest(config, sources, folder, parent)
     except OSError as error:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
+from fairlead.names import VERSION_SCHEME
+
 HIDDEN = "***"
 
 # The query of an address without its host, as a relative redirect names it.
@@ -19,9 +21,9 @@ def redact(address: str) -> str:
     """The address without user name, password, fragment and values of the query; a path stays as it is.
 
     A presigned URL is a credential, and which names of a query are secret differs by vendor:
-    so every value is hidden and the names are kept.
+    so every value is hidden and the names are kept. In the name of a model version the @ is an alias's.
     """
-    if "://" not in address:
+    if "://" not in address or address.startswith(VERSION_SCHEME):
         return address
     try:
         parts = urlsplit(address)

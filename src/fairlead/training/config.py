@@ -45,7 +45,8 @@ class ModelConfig(Config):
     """Which model is trained."""
 
     base: str = "scratch"
-    """`scratch`, or a path, `s3://` or `hf://` address of a model in the Hugging Face layout. Default `scratch`."""
+    """`scratch`, or a path, `s3://` or `hf://` address of a model in the Hugging Face layout, or a registered version
+    (`fairlead://support_topics:3`), of which only weights and tokenizer are taken. Default `scratch`."""
     depth: int = Field(3, ge=1, le=48)
     """Size of a model from scratch by one dial: layers, with width 64 x depth and depth heads. Default 3."""
     pooling: Literal["auto", "base", "mean"] = "auto"
