@@ -39,6 +39,12 @@ STORE_ENV = "FAIRLEAD_STORE"
 REGISTRY_ENV = "FAIRLEAD_REGISTRY"
 EVENTS_ENV = "FAIRLEAD_EVENTS"
 FRESH_ENV = "FAIRLEAD_FRESH"
+CHECKPOINTS_ENV = "FAIRLEAD_CHECKPOINTS"
+
+# Where checkpoints may be kept by name: in the home folder, in the object store.
+AT_HOME, IN_STORE = "home", "store"
+# The folder, or the prefix in the store, that has one of each run.
+CHECKPOINTS = "checkpoints"
 
 
 def check_project(project: str) -> str:

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from fairlead.names import HOME_ENV, REGISTRY_ENV, STORE_ENV
+from fairlead.names import AT_HOME, CHECKPOINTS, CHECKPOINTS_ENV, HOME_ENV, IN_STORE, REGISTRY_ENV, STORE_ENV
 
 
 def home() -> Path:
@@ -21,6 +21,19 @@ def registry_url() -> str:
     return os.environ.get(REGISTRY_ENV) or f"sqlite:///{home() / 'registry.db'}"
 
 
-def checkpoints(run_id: str) -> Path:
-    """Folder of a run's checkpoints, kept outside the step's own folder so that a killed run resumes."""
-    return home() / "checkpoints" / run_id
+def run_folder(run_id: str) -> Path:
+    """Local folder of a run, outside the step's own folder so that a killed run finds what it left."""
+    return home() / CHECKPOINTS / run_id
+
+
+def checkpoints_url(run_id: str, setting: str | None = None) -> str:
+    """Address of a run's checkpoints, by `training.checkpoints` or else FAIRLEAD_CHECKPOINTS.
+
+    Either is `home` (the default: the run's folder), `store` (`checkpoints/` in the object store), a path
+    or an `s3://` address.
+    """
+    where = setting or os.environ.get(CHECKPOINTS_ENV) or AT_HOME
+    if where == AT_HOME:
+        return str(run_folder(run_id))
+    root = f"{store_url().rstrip('/')}/{CHECKPOINTS}" if where == IN_STORE else where.rstrip("/")
+    return f"{root}/{run_id}"

@@ -55,7 +55,7 @@ def start(values: dict[str, Any]) -> subprocess.Popen[str]:
 
 def wait_for_checkpoint(process: subprocess.Popen[str], home: Path) -> None:
     deadline = time.monotonic() + 120
-    while not list(home.glob("checkpoints/*/step-*")):
+    while not list(home.glob("checkpoints/*/step-*/state.json")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.002)
 
@@ -110,8 +110,9 @@ def test_the_same_call_again_gives_the_same_model_at_once(
     reference: Reference, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FAIRLEAD_HOME", str(reference.home))
-    leftover = places.checkpoints(reference.run.run_id) / "step-00000002"
-    leftover.mkdir()  # as if killed while it cleaned up
+    leftover = places.run_folder(reference.run.run_id) / "step-00000002" / "model.safetensors"
+    leftover.parent.mkdir()  # as if killed while it cleaned up
+    leftover.write_bytes(b"weights")
     train(**arguments(Corpus(tmp_path), tmp_path / "again", threads=2))
     assert read_training(tmp_path / "again") == read_training(reference.output)
     assert only_run().attempts == 1 and not leftover.exists()

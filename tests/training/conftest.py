@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 
 from fairlead.formats import tokens
+from fairlead.training.checkpoint import open_checkpoints
 from fairlead.training.config import ModelConfig, TrainConfig
 from fairlead.training.distributed import Group
 from fairlead.training.loop import Loop
@@ -64,6 +65,6 @@ def make_loop(corpus: Corpus, settings: dict[str, Any], group: Group) -> Callabl
         torch.manual_seed(config.seed)
         built = build_model(model or ModelConfig(depth=1), corpus.manifest)
         log = PromptLog(Recorder(folder))
-        return Loop(config, built, splits, group, folder, log, stop_requested)
+        return Loop(config, built, splits, group, open_checkpoints(str(folder)), log, stop_requested)
 
     return make

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from fairlead.errors import NumericalError
-from fairlead.training import checkpoint
+from fairlead.training.checkpoint import State, open_checkpoints
 from fairlead.training.loop import Loop
 from fairlead.training.trouble import last_good
 from tests.training.corpus import curve, weights
@@ -77,8 +78,8 @@ def test_told_to_stop_it_keeps_its_step_and_goes_on_from_there(make_loop: MakeLo
     # The tenth question is asked in the validation after step 9.
     stopped = make_loop(tmp_path / "a", stop_requested=After(times), checkpoint_every_steps=1000, epochs=2)
     assert not stopped.run()
-    state = checkpoint.newest(tmp_path / "a")
-    assert state is not None and state.step == stopped.state.step == min(times, 9)
+    found = open_checkpoints(str(tmp_path / "a")).newest()
+    assert found is not None and found.state.step == stopped.state.step == min(times, 9)
     resumed = finish(make_loop, tmp_path / "a", epochs=2)
     assert weights(resumed.model) == weights(finish(make_loop, tmp_path / "b", epochs=2).model)
 
@@ -94,7 +95,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_used(
     (newest / "model.safetensors").write_bytes(content)
     resumed = make_loop(tmp_path / "a", **changes)
     assert newest.name == "step-00000012" and resumed.state.step == 10
-    assert (tmp_path / "a" / "step-00000012.corrupt").is_dir()
+    assert (newest / "corrupt.json").is_file()
     assert "step-00000012" in capfd.readouterr().err
     assert resumed.run()
     resumed.load_best()
@@ -147,16 +148,15 @@ def test_the_rows_that_give_no_number_are_named_with_their_source(
     report = json.loads((tmp_path / "run" / "trouble-step-00000004.json").read_text())
     assert [entry["row"] for entry in report["batch"]] == loop.plan.rows(4).tolist()
     assert [entry["row"] for entry in report["batch"] if entry["loss"] == "inf"] == [bad]
-    assert checkpoint.newest(tmp_path / "run").step == 3
+    found = open_checkpoints(str(tmp_path / "run")).newest()
+    assert found is not None and found.state.step == 3
 
 
 def test_a_checkpoint_with_weights_that_are_no_numbers_is_not_called_good(tmp_path: Path) -> None:
-    model = torch.nn.Linear(2, 2)
-    for step in (1, 2):
-        checkpoint.save(tmp_path, checkpoint.State(step=step), model, torch.optim.SGD(model.parameters()))
-        with torch.no_grad():
-            model.weight[0, 0] = float("inf")
-    assert last_good(tmp_path) == tmp_path / "step-00000001"
+    checkpoints = open_checkpoints(str(tmp_path))
+    for step, value in ((1, 0.5), (2, float("inf"))):
+        checkpoints.write(State(step=step), {"model": save({"weight": torch.tensor([1.0, value])})})
+    assert last_good(checkpoints) == str(tmp_path / "step-00000001")
 
 
 @pytest.mark.parametrize("changes", [{"precision": "bf16"}, {"label_smoothing": 0.3}, {"gradient_clip": 0.01}])

@@ -28,7 +28,7 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove what registrations that were killed left in the store; no reader ever saw it."""
+    """Remove what killed registrations left in the store, which no reader ever saw, and finished runs' checkpoints."""
     from fairlead import places
     from fairlead.cli.display import Display
     from fairlead.cli.relay import relayed

@@ -18,6 +18,8 @@ from fairlead.errors import Conflict
 
 # A killed run lets go of its lock when its children are gone, well within this time.
 SECONDS_OF_DYING = 2.0
+# A little more than a rank of training has to write its checkpoint.
+SECONDS_OF_STOPPING = 29.0
 
 
 @contextmanager
@@ -69,6 +71,9 @@ def child(command: list[str], log: Path, environment: dict[str, str], lock: int)
         )
     try:
         yield process
+    except (KeyboardInterrupt, SystemExit):
+        _ask_to_stop(process)
+        raise
     finally:
         end_tree(process.pid)
         # Stages whose parent was killed alone have left the tree, but not the group.
@@ -77,6 +82,17 @@ def child(command: list[str], log: Path, environment: dict[str, str], lock: int)
         process.wait()
         if process.stdin:
             process.stdin.close()
+
+
+def _ask_to_stop(process: subprocess.Popen[bytes]) -> None:
+    """Tell those that do the work, at the ends of the tree, to stop, and wait: training writes its checkpoint."""
+    with suppress(psutil.Error):
+        tree = psutil.Process(process.pid).children(recursive=True)
+        for worker in [below for below in tree if not below.children()]:
+            worker.terminate()
+        print("stopping: training keeps its state first; interrupt again to end at once", file=sys.stderr, flush=True)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(SECONDS_OF_STOPPING)
 
 
 def end_tree(pid: int) -> None:

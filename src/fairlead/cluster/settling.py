@@ -5,7 +5,7 @@ from typing import Any
 
 from components.images import HOME, LIGHT_IMAGE, USER_ID
 from fairlead.cluster.config import CompileSettings
-from fairlead.names import REGISTRY_ENV, STORE_ENV
+from fairlead.names import AT_HOME, CHECKPOINTS_ENV, IN_STORE, REGISTRY_ENV, STORE_ENV
 from fairlead.provenance import IMAGE_DIGEST_ENV
 
 Keys = tuple[str, ...]
@@ -25,6 +25,8 @@ def settler(settings: CompileSettings, kubernetes: Any) -> Callable[[Any], Any]:
         _connect(task, settings, kubernetes)
         kubernetes.set_security_context(task, run_as_user=USER_ID, run_as_group=USER_ID, run_as_non_root=True)
         if task.name == "train":
+            # A pod's disk is gone with it.
+            task.set_env_variable(CHECKPOINTS_ENV, AT_HOME if settings.home_claim else IN_STORE)
             kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory", size_limit=settings.shm_size)  # noqa: S108
             if settings.home_claim:
                 kubernetes.mount_pvc(task, settings.home_claim, HOME)

@@ -10,7 +10,7 @@ PREFIX = "sha256:"
 CHUNK_BYTES = 1 << 20
 
 
-def of_bytes(content: bytes) -> str:
+def of_bytes(content: bytes | memoryview) -> str:
     """The digest of `content`."""
     return PREFIX + hashlib.sha256(content).hexdigest()
 

@@ -1,11 +1,11 @@
-"""`store gc`: remove what registrations that never ended left in the object store."""
+"""`store gc`: remove what registrations that never ended, and runs that did, left in the object store."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from fairlead.errors import Conflict
 from fairlead.events import Progress
-from fairlead.names import MODEL_MANIFEST, version_prefix
+from fairlead.names import CHECKPOINTS, MODEL_MANIFEST, version_prefix
 from fairlead.registry.records import Reservation
 from fairlead.registry.store import Registry
 from fairlead.storage import ObjectStore
@@ -17,7 +17,7 @@ class CollectionReport:
     """What was removed, and what was left because it is young or being uploaded now."""
 
     removed: dict[str, int] = field(default_factory=dict)
-    """Number of objects removed by the name of the version that was given up."""
+    """Number of objects removed, by the name of the version that was given up or the prefix of a run's checkpoints."""
     kept: list[str] = field(default_factory=list)
     """Names of the versions that were left alone."""
 
@@ -34,6 +34,7 @@ def collect_garbage(
 
     A version that is being uploaded holds its lock and is left alone however old it is. Versions that
     were given up before are looked at again: an earlier collection may have been killed between the two steps.
+    Checkpoints of finished runs go as well, those of others never.
     """
     report = CollectionReport()
     pending, abandoned = registry.pending_versions(), registry.abandoned_versions()
@@ -46,7 +47,22 @@ def collect_garbage(
         elif num_objects or reservation in pending:
             report.removed[reservation.name] = num_objects
         progress.advance(note=reservation.name)
+    for prefix in _checkpoints_of_finished(registry, store, older_than_seconds):
+        num_objects = sum(1 for _ in store.list(prefix)) if dry_run else remove(store, prefix, first="")
+        report.removed[prefix] = num_objects
     return report
+
+
+def _checkpoints_of_finished(registry: Registry, store: ObjectStore, older_than_seconds: float) -> list[str]:
+    """The prefixes of the checkpoints of runs that finished so long ago; their model is registered or given up."""
+    ended = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
+    found = {stat.key.split("/")[1] for stat in store.list(f"{CHECKPOINTS}/")}
+    runs = {run.run_id: run for run in registry.list_runs() if run.status == "finished" and run.finished}
+    return [f"{CHECKPOINTS}/{name}/" for name in sorted(found & set(runs)) if _time(runs[name].finished) <= ended]
+
+
+def _time(text: str | None) -> datetime:
+    return datetime.fromisoformat(text or "9999-01-01T00:00:00+00:00")
 
 
 def _collect(registry: Registry, store: ObjectStore, reservation: Reservation, dry_run: bool) -> int | None:

@@ -19,6 +19,9 @@ MAX_SEGMENT_BYTES = 255
 # No segment of a key begins with this: the folder store keeps unfinished files under such a name.
 RESERVED_PREFIX = ".fairlead-"
 
+Content = bytes | memoryview
+"""What one object holds."""
+
 Advance = Callable[[int], None]
 """Told the number of bytes done since the last call."""
 
@@ -52,8 +55,8 @@ class ObjectStore(Protocol):
     def url(self) -> str:
         """Address of the store, as `open_store` takes it."""
 
-    def put_bytes(self, key: str, content: bytes) -> None:
-        """Write an object in one step."""
+    def put_bytes(self, key: str, content: Content) -> None:
+        """Write an object in one step; `content` is not copied and must not change meanwhile."""
 
     def put_file(self, key: str, path: Path, advance: Advance = ignore) -> None:
         """Write an object from a file in one step; a large one goes in parts."""

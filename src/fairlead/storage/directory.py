@@ -1,6 +1,7 @@
 """The object store in a folder: what a laptop uses, and tests."""
 
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import BinaryIO
 
 from fairlead.errors import NotFound, StorageError
 from fairlead.storage import disk
-from fairlead.storage.contract import RESERVED_PREFIX, Advance, ObjectStat, check_key, check_prefix, ignore
+from fairlead.storage.contract import RESERVED_PREFIX, Advance, Content, ObjectStat, check_key, check_prefix, ignore
 from fairlead.storage.resume import Remote, fetch
 
 CHUNK_BYTES = 1 << 20
@@ -36,7 +37,7 @@ class DirectoryStore:
     def __repr__(self) -> str:
         return f"DirectoryStore({self.url!r})"
 
-    def put_bytes(self, key: str, content: bytes) -> None:
+    def put_bytes(self, key: str, content: Content) -> None:
         """Write an object in one step."""
         target = self._path(key)
         with disk.translated(self._where(key)):
@@ -88,6 +89,10 @@ class DirectoryStore:
                 if parent == self._folder or not _remove_empty(parent):
                     return
 
+    def remove_unfinished(self) -> None:
+        """Remove what killed writers left, whatever its age: for whoever knows that nobody writes here now."""
+        shutil.rmtree(self._folder / UNFINISHED, ignore_errors=True)
+
     def _where(self, key: str) -> str:
         return f"{self._folder}/{key}"
 
@@ -116,7 +121,7 @@ class DirectoryStore:
                 raise _missing(self._where(key))
             return os.fdopen(fd, "rb")
 
-    def _write(self, target: Path, chunks: Iterator[bytes]) -> None:
+    def _write(self, target: Path, chunks: Iterator[Content]) -> None:
         unfinished = self._folder / UNFINISHED
         unfinished.mkdir(parents=True, exist_ok=True)
         _remove_old(unfinished)

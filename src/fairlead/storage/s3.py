@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from io import BytesIO
+from io import BufferedReader, RawIOBase
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 from xml.etree.ElementTree import ParseError
 
 import certifi
@@ -20,10 +20,13 @@ from urllib3.exceptions import HTTPError
 
 from fairlead.errors import FairleadError, NotFound, StorageError
 from fairlead.storage import disk
-from fairlead.storage.contract import Advance, ObjectStat, check_key, check_prefix, ignore
+from fairlead.storage.contract import Advance, Content, ObjectStat, check_key, check_prefix, ignore
 from fairlead.storage.resume import Changed, Interrupted, Remote, fetch
 from fairlead.storage.s3_errors import network_reason, sentence_of
 from fairlead.storage.s3_settings import S3Address, S3Settings
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer as Buffer
 
 R = TypeVar("R")
 
@@ -67,9 +70,9 @@ class S3Store:
     def __repr__(self) -> str:
         return f"S3Store({self.url!r}, endpoint={self._settings.endpoint_url!r})"
 
-    def put_bytes(self, key: str, content: bytes) -> None:
-        """Write an object in one step."""
-        self._put(key, lambda: BytesIO(content), len(content), ignore)
+    def put_bytes(self, key: str, content: Content) -> None:
+        """Write an object in one step; `content` is not copied and must not change meanwhile."""
+        self._put(key, lambda: BufferedReader(_View(content)), len(content), ignore)
 
     def put_file(self, key: str, path: Path, advance: Advance = ignore) -> None:
         """Write an object from a file in one step; more than 16 MiB go in parts."""
@@ -239,6 +242,26 @@ class _HighWater:
         if position > self._told:
             self._advance(position - self._told)
             self._told = position
+
+
+class _View(RawIOBase):
+    """Bytes in memory as a file, without the copy that BytesIO makes."""
+
+    def __init__(self, content: Content) -> None:
+        self._content, self._position = memoryview(content), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "Buffer") -> int:
+        room = memoryview(buffer)
+        piece = self._content[self._position : self._position + len(room)]
+        room[: len(piece)] = piece
+        self._position += len(piece)
+        return len(piece)
+
+    def tell(self) -> int:
+        return self._position
 
 
 class _Counted:

@@ -1,34 +1,37 @@
-"""Checkpoints of a run: a folder a step, complete or absent, checked by digest before use.
+"""Checkpoints of a run in an object store: complete or absent, checked by digest before use.
 
     step-00000120/
         model.safetensors        weights and buffers
-        optimizer.safetensors    the optimizer's tensors, `<parameter index>.<name>`
-        state.json               State, with the SHA-256 of the two; written last
+        optimizer.safetensors    the optimizer's tensors; each part of the run has such a file
+        state.json               State, with the SHA-256 of the others; written last, removed first
+        corrupt.json             the state of one that was found damaged, in place of state.json
 
-A folder is written under a temporary name, flushed to disk and renamed. Nothing is pickled. There
-is no random state: it is a function of the step (fairlead.training.batches).
+The store is a folder or an S3 prefix of the run's own. Nothing is pickled. There is no random state:
+it is a function of the step (fairlead.training.batches).
 """
 
 import json
-import os
-import shutil
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-import torch
 from pydantic import Field, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import nn
 
 from fairlead.config import Config
-from fairlead.errors import FairleadError, IntegrityError
-from fairlead.formats.atomic import write_json
-from fairlead.formats.digests import of_file
+from fairlead.errors import IntegrityError, NotFound
+from fairlead.formats.digests import of_bytes
+from fairlead.storage import ObjectStore, open_store
+from fairlead.storage.directory import DirectoryStore
+from fairlead.storage.folders import remove
 
-MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
-PREFIX, TEMPORARY, CORRUPT = "step-", ".writing-", ".corrupt"
+STATE, CORRUPT = "state.json", "corrupt.json"
+PREFIX, SUFFIX = "step-", ".safetensors"
+
+# Metric: how long the training thread was kept by the checkpoint of a step.
+BLOCKED = "checkpoint_blocked_seconds"
+
+Contents = dict[str, bytes]
+"""The files of a checkpoint by the name of their part."""
 
 
 class Best(Config):
@@ -43,7 +46,7 @@ class Best(Config):
 class State(Config):
     """Where a run stands, but for its tensors."""
 
-    format: int = 1
+    format: int = 2
     """Version of this format."""
     step: int = 0
     """Steps done."""
@@ -60,151 +63,132 @@ class State(Config):
     points: list[tuple[str, int, float | None, float]] = Field(default_factory=list)
     """Metrics of steps done that the registry had not got yet: name, step, value (None for NaN) and time."""
     files: dict[str, str] = Field(default_factory=dict)
-    """SHA-256 by file name."""
+    """SHA-256 by name of the part."""
 
 
-def step_folder(folder: Path, step: int) -> Path:
-    """The checkpoint of `step`."""
-    return folder / f"{PREFIX}{step:08d}"
+class Found(NamedTuple):
+    """A checkpoint that was read whole and is intact."""
+
+    state: State
+    contents: Contents
 
 
-def save(folder: Path, state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Write the checkpoint of `state.step`; it appears whole or not at all."""
-    target = step_folder(folder, state.step)
-    temporary = folder / f"{TEMPORARY}{target.name}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    _write_tensors(temporary / MODEL, _model_tensors(model))
-    _write_tensors(temporary / OPTIMIZER, _optimizer_tensors(optimizer))
-    files = {name: of_file(temporary / name) for name in (MODEL, OPTIMIZER)}
-    write_json(temporary / STATE, state.model_copy(update={"files": files}).to_dict())
-    _flush(temporary)
-    if target.exists():  # the same step again, after an interrupted validation
-        old = folder / f"{TEMPORARY}old-{target.name}"
-        shutil.rmtree(old, ignore_errors=True)
-        target.rename(old)
-        temporary.rename(target)
-        shutil.rmtree(old)
-    else:
-        temporary.rename(target)
-    _flush(folder)
+class Checkpoints:
+    """The checkpoints of one run."""
 
+    def __init__(self, store: ObjectStore) -> None:
+        """`store` is the run's own place; nobody else writes there."""
+        self._store = store
 
-def restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Load the tensors of the checkpoint at `path` into a model and an optimizer built the same way."""
-    restore_model(path, model)
-    tensors = load_file(path / OPTIMIZER)
-    states: dict[int, dict[str, torch.Tensor]] = {}
-    for key, tensor in tensors.items():
-        index, name = key.split(".", 1)
-        states.setdefault(int(index), {})[name] = tensor
-    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+    @property
+    def url(self) -> str:
+        """Address of the run's place."""
+        return self._store.url
 
+    def address(self, step: int) -> str:
+        """Address of the checkpoint of `step`."""
+        return f"{self.url}/{_folder(step)}"
 
-def restore_model(path: Path, model: nn.Module) -> None:
-    """Load the weights of the checkpoint at `path` into a model built the same way."""
-    tensors, own = load_file(path / MODEL), _model_tensors(model)
-    if tensors.keys() != own.keys():
-        raise IntegrityError(f"{path}: it holds other tensors than the model; remove its folder and train again")
-    for name, tensor in own.items():
-        tensor.copy_(tensors[name])
+    def steps(self) -> list[int]:
+        """The steps that have a complete checkpoint, in order; whether it is intact, `read` says."""
+        return sorted(self._steps())
 
+    def write_note(self, name: str, value: dict[str, Any]) -> None:
+        """Keep a JSON file beside the checkpoints, for people."""
+        self._store.put_bytes(name, _json(value))
 
-def newest(folder: Path) -> State | None:
-    """The state of the newest checkpoint that is intact, as is the best one that it names; None without any.
+    def write(self, state: State, contents: Mapping[str, memoryview | bytes]) -> None:
+        """Write the checkpoint of `state.step`; it appears whole or not at all. Raises StorageError."""
+        digests = {name: of_bytes(content) for name, content in contents.items()}
+        state, written = state.model_copy(update={"files": digests}), self._written(state.step)
+        # The same step again, after an interrupted validation, has the same tensors.
+        if written is None or written.files != digests:
+            self._store.delete(_key(state.step, STATE))
+            for name, content in contents.items():
+                self._store.put_bytes(_key(state.step, name + SUFFIX), content)
+        self._store.put_bytes(_key(state.step, STATE), _json(state.to_dict()))
 
-    Damaged checkpoints are named in the log and set aside as `<name>.corrupt`.
-    """
-    for leftover in folder.glob(f"{TEMPORARY}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    for step in sorted(_steps(folder), reverse=True):
-        path = step_folder(folder, step)
+    def newest(self) -> Found | None:
+        """The newest checkpoint that is intact, as is the best one that it names; None without any.
+
+        Damaged checkpoints are named in the log and set aside: `state.json` becomes `corrupt.json`.
+        Raises StorageError when the store cannot be read: then nothing is known to be damaged.
+        """
+        for step in reversed(self.steps()):
+            try:
+                found = self.read(step)
+                if found.state.best and found.state.best.step != step:
+                    self.read(found.state.best.step)
+                return found
+            except IntegrityError as error:
+                self._set_aside(step, error)
+        return None
+
+    def read(self, step: int) -> Found:
+        """The checkpoint of `step`. Raises IntegrityError when a file is missing or differs from its digest."""
+        where = self.address(step)
+        state = self._written(step)
+        if state is None:
+            raise IntegrityError(f"{where}: its {STATE} is missing or damaged; an older one is used")
+        contents = {}
+        for name, digest in state.files.items():
+            try:
+                contents[name] = self._store.get_bytes(_key(step, name + SUFFIX))
+            except NotFound as error:
+                raise IntegrityError(f"{where}: its {name}{SUFFIX} is missing; an older one is used") from error
+            if of_bytes(contents[name]) != digest:
+                raise IntegrityError(f"{where}/{name}{SUFFIX}: it differs from its digest; an older one is used")
+        return Found(state, contents)
+
+    def prune(self, keep: int) -> None:
+        """Remove all checkpoints but the newest `keep` and the best ones that these name."""
+        complete = self.steps()
+        kept = set(complete[-keep:])
+        for step in complete[-keep:]:
+            state = self._written(step)
+            kept |= {state.best.step} if state and state.best else set()
+        for step in self._steps(STATE, SUFFIX) - kept - self._steps(CORRUPT):
+            remove(self._store, f"{_folder(step)}/", first=STATE)
+
+    def remove_all(self) -> None:
+        """Remove every checkpoint of a finished run, those set aside included."""
+        for step in self._steps(""):
+            remove(self._store, f"{_folder(step)}/", first=STATE)
+
+    def _steps(self, *ends: str) -> set[int]:
+        """The steps that have an object whose key ends so; by default those of complete checkpoints."""
+        keys = [stat.key for stat in self._store.list(PREFIX) if stat.key.endswith(ends or STATE)]
+        steps = [key.partition("/")[0].removeprefix(PREFIX) for key in keys]
+        return {int(step) for step in steps if step.isdigit()}
+
+    def _written(self, step: int) -> State | None:
         try:
-            state = verify(path)
-            if state.best and state.best.step != step:
-                verify(step_folder(folder, state.best.step))
-            return state
-        except IntegrityError as error:
-            _set_aside(path, error)
-    return None
+            return State.model_validate(json.loads(self._store.get_bytes(_key(step, STATE))))
+        except (NotFound, ValueError, ValidationError):
+            return None
+
+    def _set_aside(self, step: int, error: IntegrityError) -> None:
+        self._store.put_bytes(_key(step, CORRUPT), self._store.get_bytes(_key(step, STATE)))
+        self._store.delete(_key(step, STATE))
+        print(f"warning: {error}; the damaged one is set aside ({_key(step, CORRUPT)})", file=sys.stderr, flush=True)
 
 
-def verify(path: Path) -> State:
-    """The state of the checkpoint at `path`. Raises IntegrityError when a file is missing or differs."""
-    try:
-        state = State.model_validate(json.loads((path / STATE).read_text("utf-8")))
-        for name in (MODEL, OPTIMIZER):
-            if of_file(path / name) != state.files[name]:
-                raise IntegrityError(f"{path / name}: it differs from the digest in {STATE}; an older one is used")
-    except (OSError, ValueError, KeyError, ValidationError) as error:
-        raise IntegrityError(f"{path}: it is incomplete ({type(error).__name__}); an older one is used") from error
-    return state
+def open_checkpoints(url: str) -> Checkpoints:
+    """The checkpoints at `url`: a folder or an `s3://` prefix, of one run and used by this process alone."""
+    store = open_store(url)
+    if isinstance(store, DirectoryStore):
+        # What a killed run left half-written can be as large as a checkpoint.
+        store.remove_unfinished()
+    return Checkpoints(store)
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Remove all checkpoints but the newest `keep` and the best ones that these name."""
-    kept = set(sorted(_steps(folder))[-keep:])
-    for step in list(kept):
-        try:
-            best = State.model_validate(json.loads((step_folder(folder, step) / STATE).read_text("utf-8"))).best
-        except (OSError, ValueError):
-            continue
-        kept |= {best.step} if best else set()
-    for step in set(_steps(folder)) - kept:
-        shutil.rmtree(step_folder(folder, step))
+def _folder(step: int) -> str:
+    return f"{PREFIX}{step:08d}"
 
 
-def remove_all(folder: Path) -> None:
-    """Remove every checkpoint of a finished run, those set aside included."""
-    for path in (*folder.glob(f"{PREFIX}*"), *folder.glob(f"{TEMPORARY}*")):
-        shutil.rmtree(path, ignore_errors=True)
+def _key(step: int, name: str) -> str:
+    return f"{_folder(step)}/{name}"
 
 
-def _steps(folder: Path) -> Iterator[int]:
-    for path in folder.glob(f"{PREFIX}*"):
-        if path.is_dir() and path.name.removeprefix(PREFIX).isdigit():
-            yield int(path.name.removeprefix(PREFIX))
-
-
-def _set_aside(path: Path, error: FairleadError) -> None:
-    aside = path.with_name(path.name + CORRUPT)
-    shutil.rmtree(aside, ignore_errors=True)
-    path.rename(aside)
-    print(f"warning: {error}; the damaged one is set aside as {aside.name}", file=sys.stderr, flush=True)
-
-
-def _model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Weights and saved buffers by name; a tensor that has two names (tied weights) under the first."""
-    tensors, seen = {}, set()
-    for name, tensor in model.state_dict().items():
-        if tensor.data_ptr() not in seen or tensor.numel() == 0:
-            tensors[name] = tensor
-            seen.add(tensor.data_ptr())
-    return tensors
-
-
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    return {
-        f"{index}.{name}": value
-        for index, values in optimizer.state_dict()["state"].items()
-        for name, value in values.items()
-        if isinstance(value, torch.Tensor)
-    }
-
-
-def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
-    except SafetensorError as error:
-        # The library hides the operating system's reason, nearly always a full disk, in its message.
-        raise OSError(f"the checkpoint could not be written ({error})") from error
-    _flush(path)
-
-
-def _flush(path: Path) -> None:
-    """Make a file, or the names in a folder, survive a power cut."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+def _json(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()

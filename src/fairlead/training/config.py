@@ -35,6 +35,7 @@ CARRYING_OUT = (
     "threads",
     "activation_checkpointing",
     "checkpoint_every_steps",
+    "checkpoints",
     "keep_checkpoints",
     "sinks",
     "hang_timeout_seconds",
@@ -145,6 +146,9 @@ class TrainConfig(Config):
     """Validations without improvement after which training stops. Default: never."""
     checkpoint_every_steps: int = Field(200, ge=1)
     """Steps between checkpoints; one is also written at each validation. Default 200."""
+    checkpoints: str | None = None
+    """Where checkpoints are kept: `home`, `store` (the object store), a path or an `s3://` address. Default:
+    FAIRLEAD_CHECKPOINTS, else `home`; a compiled pipeline without a `home_claim` sets `store`."""
     keep_checkpoints: int = Field(2, ge=1)
     """Latest checkpoints kept, besides the best weights. Default 2."""
     precision: Literal["fp32", "bf16"] = "fp32"

@@ -11,7 +11,6 @@ import signal
 import socket
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -28,9 +27,10 @@ from fairlead.training import heartbeat
 from fairlead.training.config import TrainConfig
 from fairlead.training.hang import Watch
 from fairlead.training.heartbeat import Phase
+from fairlead.training.stopping import SHUTDOWN_SECONDS, handing_on_signals
 
-# What a rank has to end its step and write a checkpoint after SIGTERM; Kubernetes grants 30 s by default.
-SHUTDOWN_SECONDS = 28
+WORKER = "fairlead.training.worker"
+BROADCAST_BYTES = 256 << 20
 TOPOLOGY = Path("/sys/devices/system/cpu")
 
 
@@ -52,6 +52,21 @@ class Group:
         with heartbeat.marked(Phase.WAITING):
             dist.all_reduce(tensor)
         return tensor
+
+    def broadcast(self, content: bytes) -> bytes:
+        """The first process's `content`, on every process; what the others give is not looked at."""
+        if self.world_size == 1:
+            return content
+        size = self.sum(torch.tensor(len(content) if self.is_first else 0, device=self.device))
+        whole = torch.empty(int(size), dtype=torch.uint8)
+        if self.is_first and content:
+            whole.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+        # In pieces, so that a GPU holds a little of it only.
+        for piece in torch.split(whole, BROADCAST_BYTES):
+            sent = piece.to(self.device)
+            dist.broadcast(sent, src=0)
+            piece.copy_(sent)
+        return whole.numpy().tobytes()
 
 
 @contextlib.contextmanager
@@ -116,14 +131,14 @@ def _cpu_limit() -> int | None:
         return None
 
 
-def launch(job: Path, run_id: str, processes: int, threads: int, hang_timeout: float) -> None:
-    """Run the worker on `job` in every rank and wait.
+def launch(job: Path, run_id: str, processes: int, threads: int, hang_timeout: float) -> str:
+    """Run the worker on `job` in every rank and wait; the name of the signal that told this process to stop, or "".
 
-    Raises the error that a rank raised, with the rank named; TrainingError when one was killed, or hung, or
-    when this process was told to stop (the ranks have then written a checkpoint).
+    A signal is handed on to the ranks, which write a checkpoint and end. Raises the error that a rank
+    raised, with the rank named; TrainingError when one was killed, or hung.
     """
     # Importing the launcher takes a second, which only this stage should pay.
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -132,7 +147,6 @@ def launch(job: Path, run_id: str, processes: int, threads: int, hang_timeout: f
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with (
         tempfile.TemporaryDirectory(prefix="fairlead-ranks-") as logs,
-        _signals_kept(),
         _environment(threads),
         Watch(processes, hang_timeout) as watch,
     ):
@@ -148,12 +162,15 @@ def launch(job: Path, run_id: str, processes: int, threads: int, hang_timeout: f
             shutdown_timeout=SHUTDOWN_SECONDS,
             logs_specs=DefaultLogsSpecs(log_dir=logs),
         )
-        try:
-            elastic_launch(config, sys.executable)("-u", "-m", "fairlead.training.worker", str(job))
-        except ChildFailedError as error:
-            raise watch.verdict or failure(error.failures) from error
-        except SignalException as error:
-            raise stopped(signal.Signals(error.sigval).name) from error
+        ended = handing_on_signals(lambda: elastic_launch(config, sys.executable)("-u", "-m", WORKER, str(job)), WORKER)
+    if isinstance(ended.error, ChildFailedError):
+        failures = ended.error.failures
+        # A rank that was told to stop may die of it; what it says itself goes first.
+        told = ended.signal and min(map(_echo, failures.values())) > 0
+        raise watch.verdict or (stopped(ended.signal) if told else failure(failures)) from ended.error
+    if ended.error:
+        raise ended.error
+    return ended.signal
 
 
 def stopped(by: str) -> TrainingError:
@@ -196,21 +213,6 @@ def _free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
-
-
-@contextlib.contextmanager
-def _signals_kept() -> Iterator[None]:
-    """The launcher installs signal handlers and leaves them; put back what was there."""
-    names = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {name: signal.getsignal(name) for name in names}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
 
 
 @contextlib.contextmanager

@@ -35,7 +35,9 @@ class Job(Config):
     training: TrainConfig
     """How."""
     folder: str
-    """Where checkpoints and the finished model are kept."""
+    """Local folder of the run: its lock and the finished model."""
+    checkpoints: str
+    """Address of the run's checkpoints, a folder or `s3://`."""
     threads: int
     """CPU threads of each rank."""
 

@@ -9,19 +9,20 @@ import contextlib
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import cast
 
 import torch
+from safetensors.torch import load
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from fairlead.errors import FairleadError, IntegrityError
 from fairlead.events import Progress
 from fairlead.formats.tokens import TokenArrays
-from fairlead.training import checkpoint, heartbeat, vocabulary
+from fairlead.training import heartbeat, vocabulary
 from fairlead.training.averaging import WeightAverage
 from fairlead.training.batches import MicroBatch, Plan, Rows, micro_batches
-from fairlead.training.checkpoint import Best, State
+from fairlead.training.checkpoint import BLOCKED, Best, Checkpoints, State
 from fairlead.training.config import TrainConfig
 from fairlead.training.distributed import Group
 from fairlead.training.figures import Figures
@@ -30,7 +31,9 @@ from fairlead.training.heartbeat import Phase
 from fairlead.training.layers import freeze
 from fairlead.training.metrics import MetricLog, from_rows, to_rows
 from fairlead.training.optimizers import build_optimizer, clip_gradient, set_learning_rate
+from fairlead.training.parts import ModelPart, OptimizerPart, Part
 from fairlead.training.passes import Pass, Passes
+from fairlead.training.saving import Saver
 from fairlead.training.schedules import learning_rate
 from fairlead.training.scores import is_better
 from fairlead.training.tasks import Splits, make_task
@@ -50,12 +53,12 @@ class Loop:
         model: nn.Module,
         splits: Splits,
         group: Group,
-        folder: Path,
+        checkpoints: Checkpoints,
         log: MetricLog | None = None,
         stop_requested: Callable[[], bool] = lambda: False,
     ) -> None:
         """`log` is given to the first process only; `stop_requested` says that SIGTERM came to this one."""
-        self.config, self.group, self.folder = config, group, folder
+        self.config, self.group, self.checkpoints = config, group, checkpoints
         self.log, self.stop_requested = log, stop_requested
         sizes = (splits.train.num_rows, config.batch_size, config.epochs, config.max_steps)
         self.plan = Plan(*sizes, config.seed, by_epoch=splits.train.by_epoch)
@@ -75,14 +78,22 @@ class Loop:
         self.optimizer = build_optimizer(self.model, config)
         self._norms = HeadNorms(self.model)
         self.average = WeightAverage(self.optimizer, self._norms, config.ema_decay)
+        self.parts: dict[str, Part] = {"model": ModelPart(self.model), "optimizer": OptimizerPart(self.optimizer)}
+        self._saver = Saver(checkpoints, self.parts, config.keep_checkpoints)
         self.state = self._resume()
         self.figures = Figures(self.task.metric, group, self.plan.num_steps, self._validate_every)
         self._num_computed = 0
         self._ddp = self._wrap()
 
     def run(self) -> bool:
-        """Train to the end. Returns False when told to stop before; a checkpoint is then written."""
+        """Train to the end. Returns False when told to stop before; its checkpoint is durable then."""
         self._clock = time.monotonic()
+        with self._saver:
+            done = self._run()
+        self._count_seconds()
+        return done
+
+    def _run(self) -> bool:
         progress = Progress("train", "training", self.plan.num_steps, "steps")
         progress.done = self.state.step
         if self.log:
@@ -97,17 +108,16 @@ class Loop:
             if told_to_stop:
                 self._save()
                 return False
-            if self.state.validated and self.state.step % self.config.checkpoint_every_steps == 0:
-                self._save()
+            self._save_if_due()
 
     def load_best(self) -> None:
         """Put the weights of the best step into the model, ready to be saved; no step can follow."""
         assert self.state.best is not None
-        path = checkpoint.step_folder(self.folder, self.state.best.step)
-        checkpoint.verify(path)
+        found = self.checkpoints.read(self.state.best.step)
         if self._vocabulary:
             self._vocabulary.shrink(self.model)
-        checkpoint.restore(path, self.model, self.optimizer)
+        for name, part in self.parts.items():
+            part.load(load(found.contents[name]))
         self.average.exchange()
         fold_head_norm(self.model)
         if self._vocabulary:
@@ -150,7 +160,10 @@ class Loop:
             def row_loss(rows: Rows) -> torch.Tensor:
                 return self._loss(network, trouble.step, Pass([(0, rows)]))
 
-            raise error_of(trouble, self.model, row_loss, self.folder, self.splits.data, self.group.is_first)
+            with contextlib.suppress(FairleadError, OSError):
+                # The last good one may be on its way.
+                self._saver.wait()
+            raise error_of(trouble, self.model, row_loss, self.checkpoints, self.splits.data, self.group.is_first)
 
     def _backward(self, step: int, rows: Rows) -> float:
         """Add this process's share of the gradient; the sum of its losses."""
@@ -210,15 +223,28 @@ class Loop:
         stopped = patience is not None and without_gain >= patience
         self._advance(validated=True, validations_without_gain=without_gain, stopped_early=stopped)
 
+    def _save_if_due(self) -> None:
+        """Save at every so many steps; a step that is due for a validation is saved there."""
+        if self.group.is_first and self.state.validated:
+            self._saver.prepare()
+            if self._saver.is_due(self.state.step % self.config.checkpoint_every_steps == 0):
+                self._save()
+
     def _save(self) -> None:
+        """Begin the checkpoint of this step; waits for the one before."""
         if not self.group.is_first:
             return
-        points = to_rows(self.log.pending()) if self.log else []
-        self._advance(seconds=self.state.seconds + time.monotonic() - self._clock, points=points)
-        self._clock = time.monotonic()
+        self._count_seconds()
+        self._advance(points=to_rows(self.log.pending()) if self.log else [])
         with heartbeat.marked(Phase.SAVING):
-            checkpoint.save(self.folder, self.state, self.model, self.optimizer)
-            checkpoint.prune(self.folder, self.config.keep_checkpoints)
+            blocked = self._saver.save(self.state)
+        if self.log:
+            self.log.add(self.state.step, {BLOCKED: blocked})
+
+    def _count_seconds(self) -> None:
+        now = time.monotonic()
+        self._advance(seconds=self.state.seconds + now - self._clock)
+        self._clock = now
 
     def _is_due(self, step: int) -> bool:
         return step % self._validate_every == 0 or step == self.plan.num_steps
@@ -232,14 +258,17 @@ class Loop:
         self.state = self.state.model_copy(update=changes)
 
     def _resume(self) -> State:
-        """Load the newest intact checkpoint; the first process picks it, since it sets damaged ones aside."""
-        found = checkpoint.newest(self.folder) if self.group.is_first else None
-        step = int(self.group.sum(torch.tensor(found.step if found else 0, device=self.group.device)))
-        if step == 0:
+        """Load the newest intact checkpoint. The first process reads it, the others have it from there."""
+        found = self.checkpoints.newest() if self.group.is_first else None
+        text = self.group.broadcast(found.state.model_dump_json().encode() if found else b"")
+        if not text:
             return State()
-        path = checkpoint.step_folder(self.folder, step)
-        checkpoint.restore(path, self.model, self.optimizer)
-        return found or checkpoint.verify(path)
+        state = State.model_validate_json(text)
+        if state.files.keys() != self.parts.keys():
+            raise IntegrityError(f"{self.checkpoints.url}: its checkpoint has other parts; remove it and train again")
+        for name, part in self.parts.items():
+            part.load(load(self.group.broadcast(found.contents[name] if found else b"")))
+        return state
 
     def _wrap(self) -> DistributedDataParallel:
         """DDP, with its buckets settled.

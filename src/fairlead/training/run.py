@@ -22,9 +22,10 @@ from fairlead.registry import Registry, open_registry
 from fairlead.registry.fetching import fetch_base
 from fairlead.stage import disk_sentence, stage
 from fairlead.storage.redaction import redact
-from fairlead.training import checkpoint, distributed
+from fairlead.training import distributed
 from fairlead.training.batches import Plan
 from fairlead.training.blocks import open_rows
+from fairlead.training.checkpoint import BLOCKED, open_checkpoints
 from fairlead.training.config import CARRYING_OUT, ModelConfig, TrainConfig
 from fairlead.training.finished import copy_finished, hardware, read_finished
 from fairlead.training.incremental import check_parent
@@ -52,16 +53,17 @@ def train_stage(
     job = _plan(project, Path(data), Path(tokens), manifest, model_config, config, processes)
     if os.environ.get(FRESH_ENV):
         shutil.rmtree(job.folder, ignore_errors=True)
+        open_checkpoints(job.checkpoints).remove_all()
     found = read_finished(Path(job.folder))
     if found:
         print(f"train: {job.run_id} is finished; its model is used (remove {job.folder} to train anew)", flush=True)
     with open_registry() as registry:
         record = _note(registry, found, manifest) if found else _train(registry, job, manifest, processes)
-        logging = _logging_cost(registry, job.run_id)
+        costs = _costs(registry, job.run_id)
     copy_finished(Path(job.folder), Path(output))
-    checkpoint.remove_all(Path(job.folder))
+    _clean(job)
     reused = {"reused": "yes: finished before"} if found else {}
-    result("train", _rows(record, Path(tokens), manifest) | logging | reused)
+    result("train", _rows(record, Path(tokens), manifest) | costs | reused)
 
 
 def run_id(project: str, tokens_digest: str, parent: str | None, model: ModelConfig, config: TrainConfig) -> str:
@@ -111,7 +113,8 @@ def _plan(
         lineage=lineage.to_dict() if lineage else None,
         model=model,
         training=config,
-        folder=str(places.checkpoints(name)),
+        folder=str(places.run_folder(name)),
+        checkpoints=places.checkpoints_url(name, config.checkpoints),
         threads=distributed.num_threads(config, processes),
     )
 
@@ -172,10 +175,10 @@ def _launch(job: Job, processes: int) -> TrainingRecord:
     with tempfile.TemporaryDirectory(prefix="fairlead-job-") as folder:
         path = Path(folder) / "job.json"
         write_json(path, job.to_dict())
-        distributed.launch(path, job.run_id, processes, job.threads, job.training.hang_timeout_seconds)
+        told = distributed.launch(path, job.run_id, processes, job.threads, job.training.hang_timeout_seconds)
     record = read_finished(Path(job.folder))
     if record is None:
-        raise distributed.stopped("a signal to its processes")
+        raise distributed.stopped(told or "a signal to its processes")
     return record
 
 
@@ -207,10 +210,24 @@ def _check_tokenizer(manifest: TokensManifest, model: ModelConfig) -> None:
         )
 
 
-def _logging_cost(registry: Registry, run_id: str) -> dict[str, str]:
-    """What logging took of the time of training, as the run itself measured it."""
-    shares = registry.metric_history(run_id, LOGGING_SHARE)
-    return {"logging": f"{100 * shares[-1].value:.2f} % of the time"} if shares else {}
+def _costs(registry: Registry, run_id: str) -> dict[str, str]:
+    """What logging and checkpoints took of the time of training, as the run itself measured it."""
+    shares, blocked = (registry.metric_history(run_id, name) for name in (LOGGING_SHARE, BLOCKED))
+    rows = {"logging": f"{100 * shares[-1].value:.2f} % of the time"} if shares else {}
+    if blocked:
+        seconds = [point.value for point in blocked]
+        rows["blocked by checkpoints"] = f"{sum(seconds):.2f} s in {len(seconds)}, at most {max(seconds):.3f} s"
+    return rows
+
+
+def _clean(job: Job) -> None:
+    """Remove the checkpoints of a run that ended, if its finished model lies beside them.
+
+    Elsewhere the newest stays: when this machine is lost before the model's folder is taken up, the step
+    is run again and ends at once. `fairlead store gc` removes those in the store.
+    """
+    if job.checkpoints == job.folder:
+        open_checkpoints(job.checkpoints).remove_all()
 
 
 def _rows(record: TrainingRecord, tokens: Path, manifest: TokensManifest) -> dict[str, Any]:

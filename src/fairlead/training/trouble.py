@@ -2,9 +2,11 @@
 
 The step is not taken, so the weights are still those that gave the trouble: each row of its batch is
 computed once more, alone and without dropout, and those whose loss is not finite are named with the
-place in the source that they came from. The whole batch goes to `trouble-step-<step>.json` in the run's folder.
+place in the source that they came from. The whole batch goes to `trouble-step-<step>.json` beside the
+checkpoints of the run.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors.torch import load
 from torch import nn
 
-from fairlead.errors import NumericalError
+from fairlead.errors import FairleadError, NumericalError
 from fairlead.formats import dataset
-from fairlead.formats.atomic import write_json
-from fairlead.training import checkpoint
 from fairlead.training.batches import Rows
+from fairlead.training.checkpoint import Checkpoints
 
 # Rows that a sentence names; the file has them all.
 NAMED_ROWS = 3
@@ -51,7 +52,7 @@ def error_of(
     trouble: Trouble,
     model: nn.Module,
     row_loss: Callable[[Rows], torch.Tensor],
-    folder: Path,
+    checkpoints: Checkpoints,
     data: Path | None,
     is_first: bool,
 ) -> NumericalError:
@@ -62,13 +63,14 @@ def error_of(
     losses = _losses(trouble.rows, model, row_loss)
     places = origins(data, trouble.rows)
     guilty = [index for index, loss in enumerate(losses) if not math.isfinite(loss)]
-    good = last_good(folder)
-    path = folder / f"trouble-step-{trouble.step:08d}.json"
+    good = last_good(checkpoints)
+    name = f"trouble-step-{trouble.step:08d}.json"
     if is_first:
-        write_json(path, _report(trouble, losses, places, good))
+        checkpoints.write_note(name, _report(trouble, losses, places, good))
     return NumericalError(
-        f"train: {trouble.what} at step {trouble.step}; {_blame(trouble.rows, guilty, places)}; {_kept(good, folder)}; "
-        f"its batch is listed in {path}; {_way_out(len(guilty), len(losses))}"
+        f"train: {trouble.what} at step {trouble.step}; {_blame(trouble.rows, guilty, places)}; "
+        f"{_kept(good, checkpoints)}; its batch is listed in {checkpoints.url}/{name}; "
+        f"{_way_out(len(guilty), len(losses))}"
     )
 
 
@@ -82,20 +84,14 @@ def origins(data: Path | None, rows: Rows) -> list[str]:
         return [""] * len(rows)
 
 
-def last_good(folder: Path) -> Path | None:
-    """The newest checkpoint all of whose weights are finite."""
-    for path in sorted(folder.glob(f"{checkpoint.PREFIX}*/{checkpoint.MODEL}"), reverse=True):
-        try:
-            if path.parent.suffix != checkpoint.CORRUPT and _is_finite(path):
-                return path.parent
-        except (OSError, SafetensorError):
-            continue
+def last_good(checkpoints: Checkpoints) -> str | None:
+    """Address of the newest checkpoint all of whose weights are finite; None without any."""
+    for step in reversed(checkpoints.steps()):
+        with contextlib.suppress(FairleadError):
+            weights = load(checkpoints.read(step).contents["model"]).values()
+            if all(bool(tensor.isfinite().all()) for tensor in weights):
+                return checkpoints.address(step)
     return None
-
-
-def _is_finite(path: Path) -> bool:
-    with safe_open(path, framework="pt") as file:
-        return all(bool(file.get_tensor(name).isfinite().all()) for name in file.keys())  # noqa: SIM118
 
 
 @torch.no_grad()
@@ -106,13 +102,19 @@ def _losses(rows: Rows, model: nn.Module, row_loss: Callable[[Rows], torch.Tenso
     return losses
 
 
-def _report(trouble: Trouble, losses: Sequence[float], places: Sequence[str], good: Path | None) -> dict[str, Any]:
+def _report(trouble: Trouble, losses: Sequence[float], places: Sequence[str], good: str | None) -> dict[str, Any]:
     batch = [
         {"row": int(row), "from": place or None, "loss": loss if math.isfinite(loss) else str(loss)}
         for row, loss, place in zip(trouble.rows, losses, places, strict=True)
     ]
     numbers = {"loss": str(trouble.loss), "gradient_norm": str(trouble.norm)}
-    return {"step": trouble.step, **numbers, "last_good": good.name if good else None, "split": "train", "batch": batch}
+    return {
+        "step": trouble.step,
+        **numbers,
+        "last_good": good and good.rpartition("/")[2],
+        "split": "train",
+        "batch": batch,
+    }
 
 
 def _blame(rows: Rows, guilty: Sequence[int], places: Sequence[str]) -> str:
@@ -125,8 +127,8 @@ def _blame(rows: Rows, guilty: Sequence[int], places: Sequence[str]) -> str:
     return f"it comes from row {', '.join(named)}{more} of 'train'"
 
 
-def _kept(good: Path | None, folder: Path) -> str:
-    return f"the last good checkpoint is {good}" if good else f"{folder} has no checkpoint from before"
+def _kept(good: str | None, checkpoints: Checkpoints) -> str:
+    return f"the last good checkpoint is {good}" if good else f"{checkpoints.url} has no checkpoint from before"
 
 
 def _way_out(num_guilty: int, num_rows: int) -> str:

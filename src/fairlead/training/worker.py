@@ -20,8 +20,9 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 from fairlead.errors import FairleadError, TrainingError
 from fairlead.formats import tokens as token_format
 from fairlead.stage import disk_sentence
-from fairlead.training import checkpoint, heartbeat
+from fairlead.training import heartbeat
 from fairlead.training.blocks import open_rows
+from fairlead.training.checkpoint import open_checkpoints
 from fairlead.training.distributed import Group, joined
 from fairlead.training.finished import write_finished
 from fairlead.training.hang import exchange_timeout
@@ -83,12 +84,13 @@ def work(job: Job) -> Loop:
     model = build_model(job.model, manifest, Path(job.base) if job.base else None)
     limit = exchange_timeout(job.training.hang_timeout_seconds)
     with joined(limit) as group, _alone(Path(job.folder), group), _metric_log(job, group) as log:
-        loop = Loop(job.training, model, splits, group, Path(job.folder), log, _stop.is_set)
+        checkpoints = open_checkpoints(job.checkpoints)
+        loop = Loop(job.training, model, splits, group, checkpoints, log, _stop.is_set)
         if loop.run() and group.is_first:
             heartbeat.mark(Phase.SAVING)
             loop.load_best()
             write_finished(job, manifest, model, loop.state, group)
-            checkpoint.remove_all(Path(job.folder))
+            checkpoints.prune(1)
     return loop
 
 

@@ -1,0 +1,166 @@
+"""The saver: beside training, never dropping a checkpoint, never silent about one that fails."""
+
+import threading
+from collections.abc import Mapping
+
+import pytest
+import torch
+from safetensors.torch import load
+
+from fairlead.errors import ConfigError, StorageError
+from fairlead.storage import open_store
+from fairlead.training import saving
+from fairlead.training.checkpoint import Checkpoints, State
+from fairlead.training.saving import Saver
+
+
+class Counter:
+    """A part whose tensor says which step it is."""
+
+    def __init__(self) -> None:
+        self.value = torch.zeros(3)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return {"value": self.value}
+
+    def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        self.value.copy_(tensors["value"])
+
+
+class Gate(Checkpoints):
+    """Checkpoints whose writing waits for the test, and fails when it says so."""
+
+    def __init__(self, folder: object) -> None:
+        super().__init__(open_store(str(folder)))
+        self.open, self.entered, self.tries = threading.Event(), threading.Event(), 0
+        self.failures: list[Exception] = []
+
+    def write(self, state: State, contents: Mapping[str, memoryview | bytes]) -> None:
+        self.tries += 1
+        self.entered.set()
+        assert self.open.wait(30)
+        if self.failures:
+            raise self.failures.pop(0)
+        super().write(state, contents)
+
+
+@pytest.fixture
+def gate(tmp_path: object) -> Gate:
+    return Gate(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saving, "SECONDS_BETWEEN_TRIES", 0.01)
+
+
+def full() -> StorageError:
+    return StorageError("/disk: the disk is full; free space, then run again")
+
+
+def test_training_goes_on_and_changes_its_tensors_while_a_checkpoint_is_written(gate: Gate) -> None:
+    part = Counter()
+    with Saver(gate, {"part": part}, keep=2) as saver:
+        part.value.fill_(1.0)
+        saver.save(State(step=1))
+        assert gate.entered.wait(30)
+        part.value.fill_(2.0)
+        assert saver.is_busy and gate.newest() is None
+        gate.open.set()
+        saver.wait()
+        saved = gate.read(1).contents
+        part.load(load(saved["part"]))
+        assert part.value.tolist() == [1.0] * 3
+
+
+def test_a_checkpoint_due_while_one_is_written_is_put_off_not_dropped(gate: Gate) -> None:
+    with Saver(gate, {"part": Counter()}, keep=5) as saver:
+        assert not saver.is_due(False)
+        assert saver.is_due(True)
+        saver.save(State(step=10))
+        assert not saver.is_due(True)
+        gate.open.set()
+        saver.wait()
+        # The step after is not due by itself.
+        assert saver.is_due(False)
+        saver.save(State(step=21))
+    assert {gate.read(step).state.step for step in (10, 21)} == {10, 21}
+
+
+def test_one_that_must_be_written_waits_for_the_one_before(gate: Gate) -> None:
+    with Saver(gate, {"part": Counter()}, keep=5) as saver:
+        saver.save(State(step=1))
+        assert gate.entered.wait(30)
+        threading.Timer(0.1, gate.open.set).start()
+        assert saver.save(State(step=2)) >= 0.05
+    assert gate.read(1) and gate.read(2)
+
+
+def test_leaving_makes_the_last_one_durable(gate: Gate) -> None:
+    gate.open.set()
+
+    def fail() -> None:
+        with Saver(gate, {"part": Counter()}, keep=5) as saver:
+            saver.save(State(step=1))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert gate.read(1)
+
+
+def test_a_failure_is_warned_of_once_and_tried_again(gate: Gate, capfd: pytest.CaptureFixture[str]) -> None:
+    gate.open.set()
+    gate.failures = [full(), full(), full()]
+    with Saver(gate, {"part": Counter()}, keep=5) as saver:
+        saver.save(State(step=7))
+        while saver.is_busy:
+            assert saver.is_due(False) is False
+    assert gate.read(7) and gate.tries == 4
+    told = capfd.readouterr().err
+    assert told.count("the disk is full") == 1 and "checkpoint of step 7 is tried again" in told
+
+
+def test_what_must_be_written_and_cannot_be_ends_the_run(gate: Gate) -> None:
+    gate.open.set()
+    gate.failures = [full() for _ in range(100_000)]
+    with pytest.raises(StorageError, match="disk is full"):
+        save_twice(gate)
+
+
+def save_twice(gate: Gate) -> None:
+    with Saver(gate, {"part": Counter()}, keep=5) as saver:
+        saver.save(State(step=7))
+        saver.save(State(step=8))
+        pytest.fail("the first one was not written")
+
+
+def test_the_end_of_the_run_fails_with_its_last_checkpoint(gate: Gate) -> None:
+    gate.open.set()
+    gate.failures = [full() for _ in range(100_000)]
+    with pytest.raises(StorageError, match="disk is full"), Saver(gate, {"part": Counter()}, keep=5) as saver:
+        saver.save(State(step=7))
+
+
+def test_a_mistake_of_the_user_is_not_tried_again(gate: Gate) -> None:
+    gate.open.set()
+    gate.failures = [ConfigError("s3://nowhere: there is no such bucket; make it")]
+    saver = Saver(gate, {"part": Counter()}, keep=5)
+    saver.save(State(step=7))
+    while saver.is_busy:
+        pass
+    with pytest.raises(ConfigError, match="no such bucket"):
+        saver.is_due(False)
+    assert gate.tries == 1
+
+
+def test_memory_for_the_copy_is_made_beside_training_once(gate: Gate) -> None:
+    gate.open.set()
+    with Saver(gate, {"part": Counter()}, keep=5) as saver:
+        saver.prepare()
+        saver.wait()
+        buffer = saver._files["part"]
+        saver.prepare()
+        saver.save(State(step=1))
+        saver.save(State(step=2))
+        assert saver._files["part"] is buffer
