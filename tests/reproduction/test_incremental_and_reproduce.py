@@ -5,6 +5,9 @@ One home serves every test of this file; those that damage it work on a copy.
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +133,24 @@ def test_a_model_that_does_not_start_from_its_data_s_parent_is_refused(made: Mad
     arguments = (data, tokens, {"base": f"fairlead://{PROJECT}:1"}, TRAINING, str(tmp_path / "model"))
     with pytest.raises(Conflict, match=f"is a version of {PROJECT}, not of other_topics"):
         train_stage.inner("other_topics", *arguments)
+
+
+def test_killed_in_training_it_goes_on_to_the_same_weights(made: Made, home: Path, tmp_path: Path) -> None:
+    folders = [str(made.folder / "second" / name) for name in ("data", "tokens")]
+    model = {"depth": 1, "base": f"fairlead://{PROJECT}:1"}
+    arguments = [PROJECT, *folders, model, TRAINING | {"checkpoint_every_steps": 2}, str(tmp_path / "model")]
+    code = "import json, sys; from fairlead.training.run import train_stage; train_stage(*json.loads(sys.argv[1]))"
+    process = subprocess.Popen([sys.executable, "-c", code, json.dumps(arguments)])
+    while not list(home.glob("checkpoints/*/step-*")):
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    assert not list(home.glob("checkpoints/*/finished"))
+    train_stage.inner(*arguments)
+    assert read_training(tmp_path / "model").weights_digest == made.second.weights_digest
+    with open_registry() as registry:
+        assert registry.get_run(made.second.run_id).attempts == 3, "once by itself, once killed, once more"
 
 
 def test_a_version_and_its_parent_come_out_the_same_and_nothing_of_the_user_s_is_touched(

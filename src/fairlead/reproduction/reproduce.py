@@ -70,7 +70,7 @@ def reproduce(version: VersionRecord, tolerance: float = TOLERANCE, keep: Path |
     with only_one(path, f"reproduce {version.name}") as lock, _place(version.name, keep) as folder:
         outcome = _run(version, links, sections, folder, lock)
     here = TrainingRecord.parse(outcome["record"], where="outcome")
-    return _compared(version, here, outcome["test"], unshared, tolerance, time.monotonic() - started)
+    return compared(version, here, outcome["test"], unshared, tolerance, time.monotonic() - started)
 
 
 def _recorded_sections(version: VersionRecord) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _environment(version: VersionRecord, folder: Path) -> dict[str, str]:
     return {**kept, **hidden, HOME_ENV: str(folder / "home"), "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
 
 
-def _compared(
+def compared(
     version: VersionRecord,
     here: TrainingRecord,
     test: dict[str, float],
@@ -144,6 +144,10 @@ def _compared(
     tolerance: float,
     seconds: float,
 ) -> Reproduction:
+    """How `here`, the record of running `version` again, and its test metrics stand to what is recorded.
+
+    `unshared` are settings that only one side has.
+    """
     recorded = version.manifest.training
     apart = max(distance(recorded.validation, here.validation), distance(version.metrics, test))
     same = recorded.weights_digest == here.weights_digest
