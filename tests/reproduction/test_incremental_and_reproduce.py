@@ -141,7 +141,7 @@ def test_killed_in_training_it_goes_on_to_the_same_weights(made: Made, home: Pat
     arguments = [PROJECT, *folders, model, TRAINING | {"checkpoint_every_steps": 2}, str(tmp_path / "model")]
     code = "import json, sys; from fairlead.training.run import train_stage; train_stage(*json.loads(sys.argv[1]))"
     process = subprocess.Popen([sys.executable, "-c", code, json.dumps(arguments)])
-    while not list(home.glob("checkpoints/*/step-*")):
+    while not list(home.glob("checkpoints/*/step-*/state.json")):
         assert process.poll() is None
         time.sleep(0.002)
     process.kill()
@@ -154,8 +154,10 @@ def test_killed_in_training_it_goes_on_to_the_same_weights(made: Made, home: Pat
 
 
 def test_a_version_and_its_parent_come_out_the_same_and_nothing_of_the_user_s_is_touched(
-    made: Made, home: Path, answer: Callable[..., tuple[int, Any]]
+    made: Made, home: Path, answer: Callable[..., tuple[int, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The run has the name that it had: a checkpoint of then would be found there, and be the answer.
+    monkeypatch.setenv("FAIRLEAD_CHECKPOINTS", str(home / "elsewhere"))
     before = everything_in(home)
     code, found = answer("reproduce", f"{PROJECT}:2", "--chain")
     assert (code, found["verdict"]) == (0, "same")
@@ -164,7 +166,7 @@ def test_a_version_and_its_parent_come_out_the_same_and_nothing_of_the_user_s_is
         assert one["weights"] == [version.weights_digest] * 2 and one["tokens"][0] == one["tokens"][1]
         assert one["distance"] == 0 and not any(one["differences"].values())
     assert found["versions"][1]["parent"] == made.first.name
-    assert everything_in(home) == before
+    assert everything_in(home) == before and not (home / "elsewhere").exists()
 
 
 def change_record(change: Callable[[dict[str, Any]], None]) -> None:

@@ -17,7 +17,7 @@ from fairlead.cluster.processes import child, only_one
 from fairlead.errors import FairleadError
 from fairlead.formats.atomic import write_json
 from fairlead.formats.model import TrainingRecord
-from fairlead.names import FRESH_ENV, HOME_ENV, REGISTRY_ENV, STORE_ENV
+from fairlead.names import CHECKPOINTS_ENV, FRESH_ENV, HOME_ENV, REGISTRY_ENV, STORE_ENV
 from fairlead.registry import VersionRecord
 from fairlead.reproduction.differences import Differences, differences, distance, known_settings
 from fairlead.reproduction.links import Links, gather
@@ -25,6 +25,8 @@ from fairlead.reproduction.links import Links, gather
 # Half a point of a score: what another processor's rounding does to a trained model is mostly below.
 TOLERANCE = 0.005
 TAIL_LINES = 5
+# Where the user keeps things, and what the user asks of his own runs.
+OF_THE_USER = frozenset({STORE_ENV, REGISTRY_ENV, CHECKPOINTS_ENV, FRESH_ENV})
 
 Verdict = Literal["same", "close", "different"]
 
@@ -128,8 +130,11 @@ def _run(
 
 
 def _environment(version: VersionRecord, folder: Path) -> dict[str, str]:
-    """The child's environment: a home of its own, with registry and store in it."""
-    kept = {k: v for k, v in os.environ.items() if k not in (STORE_ENV, REGISTRY_ENV, FRESH_ENV)}
+    """The child's environment: a home of its own, with registry, store and checkpoints in it.
+
+    The run has the name that it had: the checkpoints of then must not be found.
+    """
+    kept = {k: v for k, v in os.environ.items() if k not in OF_THE_USER}
     # A version that was trained without a GPU is run again without one.
     hardware = version.manifest.training.environment.hardware
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if hardware.startswith("cpu:") else {}
