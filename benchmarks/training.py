@@ -2,8 +2,8 @@
 
     python -m benchmarks.training [--quick] [--json] [--only minilm bert-base] [--set precision=bf16 ...]
 
-Every side trains the same weights on the same examples once, in a process of its own. The sides take turns of
-some examples each, so that all of them meet the same neighbours on the machine, and each turn begins with a
+Every side trains the same weights on as many examples of the same split, in a process of its own. The sides take turns
+of some examples each, so that all of them meet the same neighbours on the machine, and each turn begins with a
 measurement of the matmul ceiling. Figures of a workload:
 
 - `vs_trainer_default`, `vs_trainer_best`: Fairlead's useful (non-padding) tokens/s over the Trainer's,
@@ -12,8 +12,6 @@ measurement of the matmul ceiling. Figures of a workload:
   reach in the same minutes with the same threads,
 - `padding_share`: share of the computed tokens that are padding, `loss_gap`: Fairlead's validation loss less
   that of the Trainer at its best.
-
-The first turn warms up and is left out of the rates where there are more.
 """
 
 import argparse
@@ -32,7 +30,6 @@ import numpy as np
 from benchmarks import tables
 from benchmarks.training_data import Workload, full_workloads, prepare, quick_workloads
 from fairlead import openmp
-from fairlead.formats import tokens as token_format
 from fairlead.training.config import TrainConfig
 from fairlead.training.distributed import num_threads
 
@@ -171,11 +168,8 @@ def _say(workload: Workload, side: Side, report: dict[str, Any]) -> None:
 
 
 def _figures(workload: Workload, folder: Path, sides: list[Side], ceiling: float, threads: int) -> dict[str, Any]:
-    manifest = token_format.read_manifest(folder / "tokens")
-    lengths = token_format.open_split(folder / "tokens", manifest, "train").lengths
     config = json.loads((folder / "model" / "config.json").read_text("utf-8"))
-    operations = _operations(lengths, config)
-    by_name = {side.name: _side_figures(workload, side, int(lengths.sum()), operations, ceiling) for side in sides}
+    by_name = {side.name: _side_figures(workload, side, config, ceiling) for side in sides}
     ours, best = by_name[FAIRLEAD], by_name[BEST]
     return {
         "vs_trainer_default": ours["tokens_per_second"] / by_name[DEFAULT]["tokens_per_second"],
@@ -189,29 +183,26 @@ def _figures(workload: Workload, folder: Path, sides: list[Side], ceiling: float
     }
 
 
-def _operations(lengths: Any, config: dict[str, Any]) -> float:
-    layers, width, inner = (config[k] for k in ("num_hidden_layers", "hidden_size", "intermediate_size"))
-    weights = layers * (4 * width**2 + 2 * width * inner)
-    return float((6 * weights * lengths + 12 * layers * width * lengths.astype(np.float64) ** 2).sum())
-
-
-def _side_figures(workload: Workload, side: Side, tokens: int, operations: float, ceiling: float) -> dict[str, Any]:
-    last, counted = side.turns[-1], side.turns[1:] or side.turns
-    # Every side sees each example once, in its own order; a turn holds its share of the tokens on average.
-    share = len(counted) * workload.turn / workload.train
-    seconds = sum(turn["seconds"] for turn in counted)
+def _side_figures(workload: Workload, side: Side, config: dict[str, Any], ceiling: float) -> dict[str, Any]:
+    last, seconds = side.turns[-1], side.seconds
     elapsed = np.cumsum([turn["seconds"] for turn in side.turns])
     reached = [i for i, turn in enumerate(side.turns) if workload.target and turn["accuracy"] >= workload.target]
     return {
-        "tokens_per_second": tokens * share / seconds,
-        "mfu": operations * share / seconds / ceiling,
-        "padding_share": 1 - tokens * last["examples"] / workload.train / last["computed"],
+        "tokens_per_second": last["useful"] / seconds,
+        "mfu": _operations(last["useful"], last["squares"], config) / seconds / ceiling,
+        "padding_share": 1 - last["useful"] / last["computed"],
         "examples": last["examples"],
         "peak_bytes": last["peak_bytes"],
         "loss": last["loss"],
         "accuracy": last["accuracy"],
         "seconds_to_target": float(elapsed[reached[0]]) if reached else None,
     }
+
+
+def _operations(tokens: int, squares: int, config: dict[str, Any]) -> float:
+    """Forward and backward, over texts of so many `tokens`, whose squared lengths sum to `squares`."""
+    layers, width, inner = (config[k] for k in ("num_hidden_layers", "hidden_size", "intermediate_size"))
+    return float(6 * layers * (4 * width**2 + 2 * width * inner) * tokens + 12 * layers * width * squares)
 
 
 def _table(workload: Workload, result: dict[str, Any]) -> str:

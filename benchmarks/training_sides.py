@@ -30,7 +30,7 @@ class Turns:
 
     def __init__(self, job: dict[str, Any], model: nn.Module, score: Callable[[], dict[str, float]]) -> None:
         self.total, self.turn, self.score = job["train"], job["turn"], score
-        self.examples = self.computed = 0
+        self.examples = self.useful = self.computed = self.squares = 0
         linear = next(module for module in model.modules() if isinstance(module, nn.Linear))
         linear.register_forward_hook(lambda module, inputs, _: self._count(module, inputs[0]))
         self._training = True
@@ -41,6 +41,12 @@ class Turns:
         if self._training and module.training:
             self.computed += x.numel() // module.in_features
 
+    def read(self, lengths: torch.Tensor) -> None:
+        """Texts of these lengths are trained on."""
+        if self._training:
+            self.useful += int(lengths.sum())
+            self.squares += int(lengths.square().sum())
+
     def add(self, examples: int) -> None:
         """A step over `examples` has ended."""
         before, self.examples = self.examples, min(self.total, self.examples + examples)
@@ -48,8 +54,8 @@ class Turns:
             seconds = time.perf_counter() - self._started
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             self._training = self.examples < self.total
-            line = {"seconds": seconds, "examples": self.examples, "computed": self.computed, "peak_bytes": peak}
-            self._pause(line | self.score())
+            counts = {name: getattr(self, name) for name in ("examples", "useful", "computed", "squares")}
+            self._pause({"seconds": seconds, "peak_bytes": peak} | counts | self.score())
 
     def _pause(self, line: dict[str, Any]) -> None:
         print("TURN " + json.dumps(line), flush=True)
@@ -98,6 +104,12 @@ def trainer(job: dict[str, Any]) -> None:
     validation = token_format.open_split(tokens, manifest, "validation")
     turns = Turns(job, model, _scorer(model, validation, manifest.pad_token_id))
 
+    def read(module: nn.Module, _: Any, batch: dict[str, torch.Tensor]) -> None:
+        if module.training:
+            turns.read(batch["attention_mask"].sum(1))
+
+    model.register_forward_pre_hook(read, with_kwargs=True)
+
     class Callback(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             turns.add(args.per_device_train_batch_size)
@@ -105,7 +117,7 @@ def trainer(job: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,
-            num_train_epochs=1,
+            max_steps=-(-job["train"] // job["arguments"].get("per_device_train_batch_size", 8)),
             use_cpu=True,
             save_strategy="no",
             report_to=[],
@@ -134,13 +146,15 @@ def fairlead(job: dict[str, Any]) -> None:
     class InTurns(Loop):
         def _step(self, step: int, progress: Progress) -> bool:
             told_to_stop = super()._step(step, progress)
+            turns.read(torch.from_numpy(arrays.lengths[self.plan.rows(step)]))
             turns.add(config.batch_size)
             return told_to_stop
 
     tokens, manifest, arrays = _open(job)
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    config = TrainConfig.parse(job["arguments"] | {"epochs": 1, "threads": job["threads"]})
+    settings = {"threads": job["threads"], "max_steps": -(-job["train"] // job["arguments"]["batch_size"])}
+    config = TrainConfig.parse(job["arguments"] | settings)
     torch.manual_seed(config.seed)
     model = build_model(ModelConfig(base=job["model"]), manifest, Path(job["model"]))
     splits = Splits(arrays, token_format.open_split(tokens, manifest, "validation"), manifest.pad_token_id)

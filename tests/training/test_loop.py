@@ -12,6 +12,7 @@ from safetensors.torch import save
 from fairlead.errors import NumericalError
 from fairlead.training.checkpoint import State, open_checkpoints
 from fairlead.training.loop import Loop
+from fairlead.training.passes import Pass
 from fairlead.training.trouble import last_good
 from tests.training.corpus import curve, weights
 
@@ -138,7 +139,12 @@ def test_the_rows_that_give_no_number_are_named_with_their_source(
     data = write_data(tmp_path / "texts", {"train": [(f"text {row}", "cat") for row in range(72)]})
     loop = make_loop(tmp_path / "run", checkpoint_every_steps=1)
     loop.splits = replace(loop.splits, data=data)
-    whole, loop._micro_loss = loop._micro_loss, lambda model, rows: whole(model, rows) / float(bad not in rows)
+    whole = loop._loss
+
+    def loss(network: torch.nn.Module, step: int, of: Pass) -> torch.Tensor:
+        return whole(network, step, of) / float(all(bad not in rows for _, rows in of.groups))
+
+    loop._loss = loss
     with pytest.raises(NumericalError) as raised:
         loop.run()
     good = tmp_path / "run" / "step-00000003"
