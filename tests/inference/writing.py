@@ -63,10 +63,10 @@ def make_language_version(folder: Path, project: str = "nonsense", number: int =
     random_model(seed=seed).save_pretrained(folder)
     byte_tokenizer().save(str(folder / "tokenizer.json"))
     record = TrainingRecord(
-        run_id="run-0001",
+        run_id="run-0002",
         project=project,
-        data_digest=of_bytes(b"data"),
-        tokens_digest=of_bytes(b"tokens"),
+        data_digest=of_bytes(b"documents"),
+        tokens_digest=of_bytes(b"stream"),
         weights_digest=of_file(folder / WEIGHTS),
         labels=[],
         max_length=CONTEXT,

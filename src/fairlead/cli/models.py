@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fairlead.cli.output import JsonOption, heading, print_json, print_pairs, print_table, when
+from fairlead.cli.output import JsonOption, heading, print_json, print_pairs, print_table, shown_metrics, when
 
 if TYPE_CHECKING:
     from fairlead.registry import ModelRecord, VersionRecord
@@ -117,8 +117,7 @@ def _version_row(version: "VersionRecord") -> dict[str, Any]:
     return {
         "version": version.name,
         "aliases": sorted(version.aliases),
-        "accuracy": version.metrics.get("accuracy"),
-        "macro_f1": version.metrics.get("macro_f1"),
+        **shown_metrics(version.metrics),
         "digest": short(version.digest),
         "created": when(version.created),
     }
@@ -160,6 +159,5 @@ def _parent_facts(version: "VersionRecord") -> dict[str, Any]:
 
 def _evaluation_row(evaluation: dict[str, Any]) -> dict[str, Any]:
     metrics = evaluation.get("metrics", {})
-    names = ("accuracy", "macro_f1", "weighted_f1", "calibration_error")
     rows = {"data set": evaluation.get("dataset"), "rows": evaluation.get("num_rows")}
-    return rows | {name: metrics.get(name) for name in names}
+    return rows | shown_metrics(metrics, ("accuracy", "macro_f1", "weighted_f1", "calibration_error"))

@@ -104,3 +104,11 @@ def show(*things: Any) -> None:
         out.print(*things, sep="\n")
     for line in capture.get().splitlines():
         print(line.rstrip())
+
+
+def shown_metrics(
+    metrics: Mapping[str, float], usual: Sequence[str] = ("accuracy", "macro_f1")
+) -> dict[str, float | None]:
+    """The metrics that a summary shows: `usual`, or of a language model what a character costs and its perplexity."""
+    names = ("nats_per_character", "perplexity") if "nats_per_character" in metrics else usual
+    return {name: metrics.get(name) for name in names}

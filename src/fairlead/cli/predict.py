@@ -22,12 +22,31 @@ def predict(
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT...", help="The texts.")] = None,
     file: Annotated[str | None, typer.Option("--file", "-f", help="One text a line; - is standard input.")] = None,
     url: Annotated[str | None, typer.Option("--url", help="Ask the server at this address instead.")] = None,
+    prompt: Annotated[
+        list[str] | None, typer.Option("--prompt", help="What a language model goes on from. Repeatable.")
+    ] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Tokens written at most. Default: 128.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0: the most probable token. Default: 1.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Draw from the k most probable tokens. Default: from all.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Draw from tokens of this probability together.")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(help=r"End before this text; \n is a line's end. Repeatable.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the draws. Default: 0.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say the label of each text, with its probability and the version that answered."""
+    """Say the label of each text, with its probability and the version that answered; or continue a prompt."""
+    from fairlead.cli.prompts import generation_config, write_here
     from fairlead.names import ModelRef
 
     ModelRef.parse(ref)
+    given = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+    config = generation_config({**given, "stop": stop, "seed": seed}, prompt or [])
+    if prompt:
+        if texts or file or url is not None:
+            raise ConfigError("--prompt: it takes no texts, --file or --url; leave them or --prompt away")
+        write_here(ref, prompt, config, as_json)
+        return
     everything = [*(texts or []), *(_lines(file) if file else [])]
     if not everything:
         raise ConfigError("predict: there is no text; give some, or a file of them with --file")

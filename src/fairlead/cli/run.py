@@ -8,7 +8,7 @@ import typer
 
 from fairlead.cli import project as options
 from fairlead.cli.continuing import under_parent
-from fairlead.cli.output import JsonOption, cell, heading, print_json, print_pairs
+from fairlead.cli.output import JsonOption, cell, heading, print_json, print_pairs, shown_metrics
 from fairlead.errors import ConfigError, NotFound
 from fairlead.names import ModelRef
 
@@ -161,7 +161,7 @@ def _print_summary(summary: dict[str, Any], until: str | None) -> None:
         print_pairs(found | {"output": stage["output"]})
         return
     version = summary["version"]
-    metrics = {name: summary["metrics"].get(name) for name in ("accuracy", "macro_f1")}
+    metrics = shown_metrics(summary["metrics"])
     heading(version["name"])
     print_pairs(
         {"aliases": version.get("aliases"), **metrics, "digest": version["digest"], "report": summary["report"]}
@@ -172,8 +172,11 @@ def _print_summary(summary: dict[str, Any], until: str | None) -> None:
         print_pairs({name: answer[name] for name in ("text", "label", "probability", "version", "digest")})
     else:
         heading("next")
-        print_pairs({"serve it": f"fairlead serve {summary['project']}", "ask it": _hint(summary["project"])})
+        print_pairs(_hints(summary))
 
 
-def _hint(project: str) -> str:
-    return f'fairlead predict {project} "a text of yours"'
+def _hints(summary: dict[str, Any]) -> dict[str, str]:
+    project = summary["project"]
+    if "nats_per_character" in summary["metrics"]:
+        return {"let it write": f'fairlead predict {project} --prompt "a beginning of yours"'}
+    return {"serve it": f"fairlead serve {project}", "ask it": f'fairlead predict {project} "a text of yours"'}

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from fairlead.errors import ConfigError
+
 
 def serve(
     ref: Annotated[str, typer.Argument(metavar="MODEL", help="project, project:3 or project@champion.")],
@@ -23,6 +25,11 @@ def serve(
 
     with open_registry() as registry:
         version = registry.resolve(ModelRef.parse(ref))
+    if version.manifest.training.writes_text:
+        raise ConfigError(
+            f"{version.name}: it is a language model, and the server answers for classifiers only; "
+            f"continue a prompt with fairlead predict {version.project} --prompt ..."
+        )
     # The server finds the version on this machine: its own download would have nobody to draw it.
     with Display([], sys.stderr) as display, relayed(display.on_event):
         fetch_version(f"{version.project}:{version.number}")

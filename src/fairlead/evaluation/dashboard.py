@@ -52,7 +52,7 @@ def notes_on(test: Evaluation) -> list[str]:
 
 def log_classification(artifact: ClassificationMetrics, test: Evaluation, curves: Curves | None) -> None:
     """The confusion matrix of the test split and, for two classes, its ROC."""
-    if len(test.labels) <= MAX_CATEGORIES:
+    if test.confusion and len(test.labels) <= MAX_CATEGORIES:
         artifact.log_confusion_matrix(test.labels, test.confusion)
     if curves:
         kept = _spread(len(curves.fpr))

@@ -28,6 +28,7 @@ from fairlead.formats.atomic import write_bytes
 from fairlead.formats.dataset import TEST
 from fairlead.formats.evaluation import HTML, PREDICTIONS, Evaluation, EvaluationReport, write_report
 from fairlead.formats.tokens import UNKNOWN_LABEL
+from fairlead.names import LANGUAGE_MODELING
 from fairlead.stage import stage
 
 
@@ -74,6 +75,10 @@ def evaluate(
     project: str, inputs: Inputs, settings: EvaluationConfig, output: Path
 ) -> tuple[EvaluationReport, bytes, Any]:
     """Score every data set, the champion and the parent; the report, its HTML page and the test split's curves."""
+    if inputs.tokens_manifest.task == LANGUAGE_MODELING:
+        from fairlead.evaluation.language_report import evaluate_language_model
+
+        return *evaluate_language_model(project, inputs, settings, output), None
     scored, notes = evaluate_datasets(inputs, settings, output)
     question = Question(
         project=project,
@@ -159,6 +164,7 @@ def _rows(report: EvaluationReport) -> dict[str, Any]:
         rows |= {f"{prefix}{name}": round(value, 4) for name, value in evaluation.metrics.items()}
     for kind, other in (("champion", report.champion), ("parent", report.parent)):
         if other:
-            scores = ", ".join(f"{name} {other.metrics[name]:.4f}" for name in ("accuracy", "macro_f1"))
+            shown = [name for name in ("accuracy", "macro_f1", "nats_per_character") if name in other.metrics]
+            scores = ", ".join(f"{name} {other.metrics[name]:.4f}" for name in shown)
             rows[kind] = f"{other.version}: {scores}"
     return rows | ({"notes": "; ".join(report.notes)} if report.notes else {})

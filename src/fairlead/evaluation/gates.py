@@ -17,6 +17,8 @@ from fairlead.registry.links import GATE_SETTINGS
 from fairlead.stage import stage
 
 VERDICT = "verdict.json"
+# Language models are compared by this one, whatever their tokenizers, unless another of theirs is set.
+LANGUAGE_METRIC = "nats_per_character"
 
 Check = dict[str, Any]
 
@@ -31,6 +33,8 @@ def gate_stage(evaluation: str, config: dict[str, Any], output: str) -> None:
     settings = EvaluationConfig.parse(config, where="evaluation")
     report = read_report(Path(evaluation))
     test = report.evaluations[0]
+    if LANGUAGE_METRIC in test.metrics and settings.champion_metric not in test.metrics:
+        settings = settings.model_copy(update={"champion_metric": LANGUAGE_METRIC})
     checks = floor_checks(settings.gate, test) + champion_checks(settings, test, report.champion)
     checks += parent_checks(settings, test, report.parent)
     failed = [check for check in checks if not check["passed"]]

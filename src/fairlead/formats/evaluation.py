@@ -20,11 +20,13 @@ HTML = "report.html"
 PREDICTIONS = "predictions.parquet"
 
 # Metrics of which less is better; of all others more is.
-LOWER_IS_BETTER = frozenset({"log_loss", "calibration_error"})
+LANGUAGE_METRICS = ("nats_per_character", "bits_per_byte", "loss", "perplexity")
+LOWER_IS_BETTER = frozenset({"log_loss", "calibration_error", *LANGUAGE_METRICS})
 # In the order in which reports show them.
 METRICS = (
     *("accuracy", "macro_f1", "weighted_f1", "f1", "roc_auc", "average_precision"),
-    *sorted(LOWER_IS_BETTER, reverse=True),
+    *("log_loss", "calibration_error"),
+    *LANGUAGE_METRICS,
 )
 
 
@@ -54,7 +56,8 @@ class Evaluation(Config):
     """Rows left out because the model does not know their label."""
     metrics: dict[str, float]
     """accuracy, macro_f1, weighted_f1, log_loss, calibration_error; for two classes also roc_auc,
-    average_precision and f1 of the rarer class; a metric that the rows do not define is left out."""
+    average_precision and f1 of the rarer class; of language models nats_per_character, bits_per_byte, loss (nats
+    a token) and perplexity; a metric that the rows do not define is left out."""
     per_class: dict[str, ClassScores]
     """By label."""
     confusion: list[list[int]]

@@ -16,7 +16,7 @@ from fairlead.config import Config
 from fairlead.errors import IntegrityError, NotFound
 from fairlead.formats.atomic import write_json
 from fairlead.formats.digests import of_file, of_json
-from fairlead.names import MODEL_MANIFEST
+from fairlead.names import LANGUAGE_MODELING, MODEL_MANIFEST
 
 TRAINING = "training.json"
 # Fields of the record that came later: at their default they are left out of digests, which stay as they were.
@@ -102,6 +102,11 @@ class TrainingRecord(Config):
         """What digests are taken over: everything but fields of LATER_FIELDS that say nothing."""
         values = self.to_dict()
         return {name: value for name, value in values.items() if value is not None or name not in LATER_FIELDS}
+
+    @property
+    def writes_text(self) -> bool:
+        """Whether this is a language model, which continues texts and labels none."""
+        return bool(self.config.get("data", {}).get("task") == LANGUAGE_MODELING)
 
 
 class FileEntry(Config):

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from transformers import AutoTokenizer
 
-from fairlead.errors import IntegrityError
+from fairlead.errors import ConfigError, IntegrityError
 from fairlead.formats.model import ModelManifest, verify
 from fairlead.training.models import load_classifier
 
@@ -57,6 +57,11 @@ class Engine:
         manifest or the model's classes are not the manifest's.
         """
         manifest = verify(folder)
+        if manifest.training.writes_text:
+            raise ConfigError(
+                f"{manifest.name}: it is a language model, which labels no texts; "
+                f"continue a prompt with fairlead predict {manifest.project} --prompt ..."
+            )
         model = load_classifier(folder)
         config: Any = model.config
         if [config.id2label[index] for index in range(config.num_labels)] != manifest.labels:

@@ -129,15 +129,22 @@ class Writer:
     def load(cls, folder: Path) -> Self:
         """Load a version after the digest of every file in `folder` was checked.
 
-        Raises NotFound when `folder` holds no version, IntegrityError when a file differs from the manifest.
+        Raises NotFound when `folder` holds no version, IntegrityError when a file differs from the manifest and
+        ConfigError when the version is no language model.
         """
         manifest = verify(folder)
+        if not manifest.training.writes_text:
+            raise ConfigError(f"{manifest.name}: it labels texts and continues none; give it texts without --prompt")
         try:
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         # The Rust library raises a bare Exception.
         except Exception as error:
             raise IntegrityError(f"{folder}: its tokenizer cannot be read ({error}); register it again") from error
         return cls(manifest, load_language_model(folder), tokenizer)
+
+    def num_tokens(self, prompt: str) -> int:
+        """Tokens of a prompt; of more than `context` only the last are read."""
+        return len(self.tokenizer.encode(prompt).ids)
 
     def stream(self, prompt: str, config: GenerationConfig) -> Iterator[str]:
         """Yield the continuation of `prompt` in pieces, as it is written; joined they are what `write` gives.

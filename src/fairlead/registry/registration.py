@@ -12,7 +12,7 @@ from fairlead import events, places
 from fairlead.errors import Conflict, NotFound
 from fairlead.formats.atomic import write_json
 from fairlead.formats.digests import canonical_json, short
-from fairlead.formats.model import CLASSIFIER_SIGNATURE, ModelManifest, list_files, manifest_digest
+from fairlead.formats.model import CLASSIFIER_SIGNATURE, LANGUAGE_SIGNATURE, ModelManifest, list_files, manifest_digest
 from fairlead.names import MODEL_MANIFEST, version_prefix
 from fairlead.registry import open_registry
 from fairlead.registry.links import Candidate, check_recorded, read_candidate
@@ -79,15 +79,16 @@ def _manifest(candidate: Candidate, reservation: Reservation) -> ModelManifest:
     size = sum(path.stat().st_size for path in candidate.folder.rglob("*") if path.is_file())
     progress = events.Progress("register", f"digest {reservation.name}", size, "bytes")
     files, training = list_files(candidate.folder, progress.advance), candidate.training
+    signature = LANGUAGE_SIGNATURE if training.writes_text else CLASSIFIER_SIGNATURE
     return ModelManifest(
         project=candidate.project,
         version=reservation.number,
         name=reservation.name,
         created=reservation.created,
-        digest=manifest_digest(files, training.labels, CLASSIFIER_SIGNATURE, training),
+        digest=manifest_digest(files, training.labels, signature, training),
         files=files,
         labels=training.labels,
-        signature=CLASSIFIER_SIGNATURE,
+        signature=signature,
         training=training,
         evaluations=[evaluation.to_dict() for evaluation in candidate.report.evaluations],
         evaluation_config=candidate.evaluation_config,

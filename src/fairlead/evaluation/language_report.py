@@ -1,0 +1,114 @@
+"""A language model's evaluation as a whole: its scores, the champion's beside them, samples, and the page."""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from fairlead.evaluation.config import EvaluationConfig
+from fairlead.evaluation.inputs import Inputs
+from fairlead.evaluation.language import Sample, evaluate_language, score_version, write_samples
+from fairlead.evaluation.report import STYLE
+from fairlead.formats import dataset
+from fairlead.formats.digests import short
+from fairlead.formats.evaluation import ChampionScore, Evaluation, EvaluationReport
+from fairlead.names import ModelRef
+from fairlead.registry import open_registry
+from fairlead.registry.fetching import fetch_version
+
+HEADS = {
+    "loss": "nats a token",
+    "perplexity": "perplexity",
+    "nats_per_character": "nats a character",
+    "bits_per_byte": "bits a byte",
+}
+
+
+def evaluate_language_model(
+    project: str, inputs: Inputs, settings: EvaluationConfig, output: Path
+) -> tuple[EvaluationReport, bytes]:
+    """Score every data set and the champion, and write samples; the report and its HTML page."""
+    from fairlead.training.language_models import load_language_model
+
+    dataset.verify(inputs.data, inputs.datasets)
+    model = load_language_model(inputs.model)
+    output.mkdir(parents=True, exist_ok=True)
+    evaluations = evaluate_language(model, inputs)
+    champion, note = _champion(project, inputs, evaluations[0])
+    report = EvaluationReport(
+        run_id=inputs.record.run_id,
+        weights_digest=inputs.record.weights_digest,
+        data_digest=inputs.data_manifest.digest,
+        evaluations=evaluations,
+        champion=champion,
+        notes=[note] if note else [],
+        config=settings.to_dict(),
+    )
+    return report, _page(project, report, write_samples(model, inputs)).encode()
+
+
+def _champion(project: str, inputs: Inputs, own: Evaluation) -> tuple[ChampionScore | None, str | None]:
+    """The champion's scores on the test split, or None with the reason a reader should know."""
+    with open_registry() as registry:
+        champion = registry.champion(project)
+        if champion is None:
+            return None, None
+        recorded = registry.find_evaluation(champion.weights_digest, own.dataset_digest)
+    training = champion.manifest.training
+    if not training.writes_text:
+        return None, f"{champion.name} is no language model and was not compared"
+    if champion.weights_digest == inputs.record.weights_digest:
+        metrics = own.metrics
+    elif recorded is not None and own.metrics.keys() <= recorded.metrics.keys():
+        metrics = recorded.metrics
+    else:
+        folder = fetch_version(str(ModelRef(project, number=champion.number)))
+        with tempfile.TemporaryDirectory(prefix="fairlead-champion-") as work:
+            metrics = score_version(folder, training.max_length, inputs.data, Path(work), champion.name)
+    return ChampionScore(version=champion.name, dataset_digest=own.dataset_digest, metrics=metrics), None
+
+
+def _page(project: str, report: EvaluationReport, samples: Sequence[Sample]) -> str:
+    parts = [
+        f"<h1>{escape(project)}</h1>",
+        f"<p class=from>run {escape(report.run_id)} · weights {short(report.weights_digest)} · "
+        f"data {short(report.data_digest)}</p>",
+        *(f"<p class=note>{escape(note)}</p>" for note in report.notes),
+        "<h2>Summary</h2>",
+        _summary(report),
+        "<h2>What it writes</h2>",
+        "<p class=from>From places of the test split; then what the text really says there.</p>",
+        *(_sample(sample) for sample in samples),
+        "<h2>Settings</h2>",
+        f"<pre>{escape(json.dumps(report.config, indent=2, sort_keys=True))}</pre>",
+    ]
+    # No script runs and nothing is fetched, whatever a model writes.
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(project)}: evaluation</title>\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>\n'
+        f"<body>\n{chr(10).join(parts)}\n</body></html>\n"
+    )
+
+
+def _summary(report: EvaluationReport) -> str:
+    rows = [(evaluation.dataset, evaluation.metrics) for evaluation in report.evaluations]
+    if report.champion:
+        rows.insert(1, (f"champion {report.champion.version}", report.champion.metrics))
+    present = [name for name in HEADS if any(name in metrics for _, metrics in rows)]
+    heads = "".join(f"<th>{head}</th>" for head in ("data set", *(f"{HEADS[name]} ↓" for name in present)))
+    lines = []
+    for name, metrics in rows:
+        cells = "".join(f"<td class=n>{metrics[key]:.4f}</td>" if key in metrics else "<td>–</td>" for key in present)
+        lines.append(f"<tr><td>{escape(name)}</td>{cells}</tr>")
+    return f"<table><tr>{heads}</tr>{''.join(lines)}</table>"
+
+
+def _sample(sample: Sample) -> str:
+    return (
+        f"<table><tr><th>prompt</th><td class=text dir=auto>{escape(sample.prompt)}</td></tr>"
+        f"<tr><th>written</th><td class=text dir=auto>{escape(sample.written)}</td></tr>"
+        f"<tr><th>the text</th><td class=text dir=auto>{escape(sample.true)}</td></tr></table><br>"
+    )
