@@ -20,6 +20,7 @@ from fairlead import __version__, openmp
 from fairlead.cli import data, models, runs, settings, store
 from fairlead.cli.compile import compile_
 from fairlead.cli.failures import report
+from fairlead.cli.lr_find import lr_find
 from fairlead.cli.predict import predict
 from fairlead.cli.reproduce import reproduce
 from fairlead.cli.run import run
@@ -33,6 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(run)
+app.command("lr-find")(lr_find)
 app.command("compile")(compile_)
 app.command()(serve)
 app.command()(predict)

@@ -81,6 +81,8 @@ class Loop:
         self.parts: dict[str, Part] = {"model": ModelPart(self.model), "optimizer": OptimizerPart(self.optimizer)}
         self._saver = Saver(checkpoints, self.parts, config.keep_checkpoints)
         self.state = self._resume()
+        # Of the last step, over the global batch.
+        self.loss = float("nan")
         self.figures = Figures(self.task.metric, group, self.plan.num_steps, self._validate_every)
         self._num_computed = 0
         self._ddp = self._wrap()
@@ -128,7 +130,7 @@ class Loop:
         """One update of the weights; whether any process was told to stop."""
         started = time.monotonic()
         heartbeat.mark(Phase.COMPUTING, step)
-        rate = learning_rate(self.config, step, self.plan.num_steps)
+        rate = self._rate(step)
         set_learning_rate(self.optimizer, rate)
         self.optimizer.zero_grad(set_to_none=True)
         rows = self.plan.rows(step)
@@ -139,6 +141,7 @@ class Loop:
         loss = float(sums[0]) / self.task.num_terms(rows)
         norm = clip_gradient(self.model, self.config)
         self._check_finite(Trouble(step, rows, loss, norm))
+        self.loss = loss
         self.optimizer.step()
         self._norms.update(self.group)
         self.average.update(step)
@@ -151,6 +154,10 @@ class Loop:
             left = self.figures.seconds_left(step)
             progress.advance(note=lambda: self.figures.note(loss), seconds_left=left)
         return bool(sums[1] > 0)
+
+    def _rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        return learning_rate(self.config, step, self.plan.num_steps)
 
     def _check_finite(self, trouble: Trouble) -> None:
         """Raise NumericalError before anything that is not a number reaches the weights."""
