@@ -10,6 +10,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, BertConfig, DistilBertConfig, GPT2Config, RobertaConfig
 
 from fairlead.errors import ConfigError
+from fairlead.training.averaging import decay_at
 from fairlead.training.config import ModelConfig
 from fairlead.training.distributed import Group
 from fairlead.training.headnorm import FeatureNorm, NormedLinear, add_head_norm, fold_head_norm
@@ -115,11 +116,16 @@ def test_killed_anywhere_it_ends_with_the_same_weights(
 
 
 def test_the_average_of_the_weights_has_its_own_statistics(make_loop: MakeLoop, tmp_path: Path) -> None:
-    loop = make_loop(tmp_path, ema_decay=0.9, max_steps=6, **NORMED)
-    assert loop.run()
-    norm = loop.model.classifier.norm
-    assert not torch.allclose(norm.average_mean, norm.running_mean, atol=1e-4)
-    assert torch.allclose(norm.average_mean, norm.running_mean, atol=1.0)
+    by_step = []
+    for step in (1, 2, 3):
+        loop = make_loop(tmp_path / str(step), ema_decay=0.3, max_steps=3, stop_requested=After(step), **NORMED)
+        loop.run()
+        by_step.append((loop.model.classifier.norm.running_var.clone(), loop.model.classifier.norm.average_var.clone()))
+    expected = by_step[0][0]
+    for step, (running, _) in enumerate(by_step[1:], start=2):
+        expected = decay_at(0.3, step) * expected + (1 - decay_at(0.3, step)) * running
+    assert torch.equal(*by_step[0]) and not torch.allclose(*by_step[-1], atol=1e-6)
+    assert torch.allclose(by_step[-1][1], expected, atol=1e-7)
 
 
 def test_dropout_before_it_is_off_unless_asked_for() -> None:

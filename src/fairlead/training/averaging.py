@@ -31,12 +31,20 @@ class WeightAverage:
         """Take the weights after `step` into the averages."""
         if self._decay is None:
             return
-        for parameter in self._parameters():
-            # Only now: an optimizer begins its own state where it finds none at its first step.
-            if AVERAGE not in (state := self._optimizer.state[parameter]):
-                state[AVERAGE] = parameter.detach().clone()
+        self._begin()
         weights, averages = zip(*self._pairs(), strict=True)
         torch._foreach_lerp_(averages, weights, 1 - decay_at(self._decay, step))
+
+    def _begin(self) -> None:
+        """Begin averages that are not there yet with what is averaged.
+
+        Not before the first step: an optimizer begins its own state where it finds none.
+        """
+        fresh = [p for p in self._parameters() if AVERAGE not in self._optimizer.state.get(p, {})]
+        for parameter in fresh:
+            self._optimizer.state[parameter][AVERAGE] = parameter.detach().clone()
+        for running, average in self._norms.averaged() if fresh else ():
+            average.copy_(running)
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
