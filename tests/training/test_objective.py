@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from fairlead.errors import ConfigError
+from fairlead.names import LANGUAGE_MODELING
 from fairlead.training.config import TrainConfig
 from fairlead.training.loop import Loop
 from fairlead.training.objective import multi_label_loss, regression_loss, single_label_loss
+from fairlead.training.tasks import MAKERS
 from tests.training.corpus import curve
 
 CPU, NAMES = torch.device("cpu"), ["cat", "dog", "eel"]
@@ -98,9 +100,19 @@ def test_defaults_said_aloud_are_not_refused() -> None:
     [
         ("single", {"loss": "bce"}, "training.loss: bce is not for data where a row has one label"),
         ("single", {"positive_weights": "balanced"}, "training.positive_weights: it does nothing where a row has one"),
-        ("multi", {"loss": "cross_entropy"}, "is not for data where a row has several labels; use bce or focal"),
+        ("multi", {"loss": "cross_entropy"}, "is not for data where a row has several labels; set it to bce or focal"),
         ("multi", {"class_weights": "balanced"}, "training.class_weights: it does nothing"),
-        ("regression", {"loss": "focal"}, "training.loss: focal is not for data where a row has numbers; use mse"),
+        (
+            "language",
+            {"loss": "focal"},
+            "training.loss: focal is not for data where text is continued; set it to",
+        ),
+        ("language", {"class_weights": "balanced"}, "training.class_weights: it does nothing where text is continued"),
+        (
+            "regression",
+            {"loss": "focal"},
+            "training.loss: focal is not for data where a row has numbers; set it to",
+        ),
         ("regression", {"label_smoothing": 0.1}, "training.label_smoothing: it does nothing where a row has numbers"),
     ],
 )
@@ -110,6 +122,8 @@ def test_a_loss_of_another_task_is_refused(build: str, settings: dict[str, Any],
         "single": lambda: single_label_loss(config, NAMES, np.array([0, 1, 2]), CPU),
         "multi": lambda: multi_label_loss(config, NAMES, np.array([1, 1, 1]), 3, CPU),
         "regression": lambda: regression_loss(config),
+        # Refused before anything else of it is looked at.
+        "language": lambda: MAKERS[LANGUAGE_MODELING](config, torch.nn.Linear(1, 1), None, CPU),  # type: ignore[arg-type]
     }
     with pytest.raises(ConfigError, match=sentence):
         builders[build]()

@@ -71,7 +71,7 @@ def regression_loss(config: TrainConfig) -> RowLoss:
 def check_loss(config: TrainConfig, data: str, losses: Sequence[str], without: Sequence[str]) -> None:
     """Raise ConfigError when the loss does not fit the `data`, or a setting `without` effect on it is set."""
     if config.loss not in ("auto", *losses):
-        raise ConfigError(f"training.loss: {config.loss} is not for data where {data}; use {' or '.join(losses)}")
+        raise ConfigError(f"training.loss: {config.loss} is not for data where {data}; set it to {' or '.join(losses)}")
     for name in without:
         if getattr(config, name):
             raise ConfigError(f"training.{name}: it does nothing where {data}; leave it away")

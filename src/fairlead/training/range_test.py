@@ -23,6 +23,7 @@ from fairlead.formats.atomic import write_json
 from fairlead.names import SCRATCH
 from fairlead.storage.sources import localize
 from fairlead.training import distributed
+from fairlead.training.blocks import open_rows
 from fairlead.training.config import ModelConfig, TrainConfig
 from fairlead.training.distributed import Group
 from fairlead.training.layout import check_layout
@@ -84,7 +85,8 @@ def run(job: RangeJob) -> RangeCurve:
     torch.use_deterministic_algorithms(True)
     folder = Path(job.tokens)
     manifest = token_format.read_manifest(folder)
-    train, validation = (token_format.open_split(folder, manifest, name) for name in ("train", "validation"))
+    config = _settings(job)
+    train, validation = (open_rows(folder, manifest, name, config) for name in ("train", "validation"))
     base = _base(job.model)
     torch.manual_seed(job.training.seed)
     model = build_model(job.model, manifest, base)
@@ -92,7 +94,7 @@ def run(job: RangeJob) -> RangeCurve:
     group = Group(0, 1, distributed.device_here())
     splits = Splits(train, validation, manifest.pad_token_id, manifest.task)
     with tempfile.TemporaryDirectory(prefix="fairlead-range-") as empty:
-        loop = RangeLoop(_settings(job, train.num_rows), model, splits, group, Path(empty))
+        loop = RangeLoop(_long_enough(config, train.num_rows), model, splits, group, Path(empty))
         curve = loop.sweep(job.lowest, job.highest)
     if job.picture:
         from fairlead.training.range_picture import draw
@@ -125,10 +127,15 @@ def _base(model: ModelConfig) -> Path | None:
     return base
 
 
-def _settings(job: RangeJob, num_rows: int) -> TrainConfig:
-    """Those of the run, for as many passes over the rows as the sweep takes; an average would cost time for nothing."""
-    epochs = -(-job.steps * job.training.batch_size // num_rows)
-    return job.training.model_copy(update={"max_steps": job.steps, "epochs": epochs, "ema_decay": None})
+def _settings(job: RangeJob) -> TrainConfig:
+    """Those of the run, for the steps of the sweep; an average of the weights would cost time for nothing."""
+    return job.training.model_copy(update={"max_steps": job.steps, "ema_decay": None})
+
+
+def _long_enough(config: TrainConfig, num_rows: int) -> TrainConfig:
+    """With as many passes over the rows as the steps take."""
+    assert config.max_steps is not None
+    return config.model_copy(update={"epochs": -(-config.max_steps * config.batch_size // num_rows)})
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from fairlead.training.blocks import Blocks
 from fairlead.training.config import TrainConfig
 from fairlead.training.language_task import language_scores, token_losses_BT
 from fairlead.training.losses import cross_entropy_B
-from fairlead.training.objective import single_label_loss
+from fairlead.training.objective import check_loss, single_label_loss
 from fairlead.training.outputs import class_names
 from fairlead.training.scores import classification_scores
 
@@ -90,6 +90,7 @@ def _classification(config: TrainConfig, model: nn.Module, splits: Splits, devic
 
 
 def _language_modeling(config: TrainConfig, model: nn.Module, splits: Splits, device: torch.device) -> Task:
+    check_loss(config, "text is continued", ("cross_entropy",), ("class_weights", "positive_weights"))
     validation = splits.validation
     assert isinstance(validation, Blocks)
     lengths_N, num_predicted = splits.train.lengths, int((validation.lengths - 1).sum())
