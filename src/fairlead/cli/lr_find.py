@@ -38,6 +38,8 @@ def lr_find(
     """Sweep the learning rate on the project's data and model, draw the loss, and suggest a rate."""
     if not 0 < lowest < highest <= 10:
         raise ConfigError(f"--from, --to: {lowest:g} to {highest:g} is no range of rates; take two of 0 to 10, rising")
+    if plot and plot.suffix not in PICTURES:
+        raise ConfigError(f"--plot {plot}: nothing draws such a file; end its name in {', '.join(PICTURES)}")
     values = options.project_values(config, data, text, label, project, test, overrides)
     settings = options.resolve(values)
     picture = _picture(settings.project, plot)
@@ -51,17 +53,14 @@ def lr_find(
 def _picture(project: str, plot: Path | None) -> Path:
     from fairlead import places
 
-    path = plot or places.home() / "lr-find" / f"{project}.png"
-    if path.suffix not in PICTURES:
-        raise ConfigError(f"--plot {path}: nothing draws such a file; end its name in {', '.join(PICTURES)}")
-    return path.absolute()
+    return (plot or places.home() / "lr-find" / f"{project}.png").absolute()
 
 
 def _sweep(settings: "ProjectConfig", steps: int, lowest: float, highest: float, picture: Path) -> dict[str, Any]:
     """Prepare the tokens as a run does, from its cache where they are there, and sweep in a process of its own."""
     from fairlead.cli.display import Display
     from fairlead.cli.relay import relayed
-    from fairlead.cluster.arguments import STAGES
+    from fairlead.cluster.arguments import STAGES, base_address
     from fairlead.cluster.local import run_local
 
     until = STAGES.index("tokenize") + 1
@@ -69,7 +68,8 @@ def _sweep(settings: "ProjectConfig", steps: int, lowest: float, highest: float,
         tokens = run_local(settings, until="tokenize", on_event=display.on_event).stages["tokenize"].folder
     job = {
         "tokens": str(tokens),
-        "model": settings.model.to_dict(),
+        # A version that is continued stands for the base.
+        "model": settings.model.to_dict() | {"base": base_address(settings)},
         "training": settings.training.to_dict(),
         "steps": steps,
         "lowest": lowest,

@@ -14,14 +14,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from fairlead import places
 from fairlead.config import Config
 from fairlead.errors import FairleadError, NumericalError
 from fairlead.events import Progress
 from fairlead.formats import tokens as token_format
 from fairlead.formats.atomic import write_json
 from fairlead.names import SCRATCH
-from fairlead.storage.sources import localize
+from fairlead.registry.fetching import fetch_base
 from fairlead.training import distributed
 from fairlead.training.blocks import open_rows
 from fairlead.training.config import ModelConfig, TrainConfig
@@ -122,7 +121,7 @@ def main(arguments: list[str]) -> int:
 def _base(model: ModelConfig) -> Path | None:
     if model.base == SCRATCH:
         return None
-    base = localize(model.base, places.home() / "bases", stage=STAGE)
+    base = fetch_base(model.base, stage=STAGE).folder
     check_layout(base)
     return base
 
