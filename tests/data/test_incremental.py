@@ -126,6 +126,14 @@ def test_an_own_test_set_is_measured_beside_the_frozen_one(tmp_path: Path, first
     assert second.splits["new_test"].num_rows == 12 and second.splits["test"] == first.splits["test"]
 
 
+def test_an_own_validation_set_is_not_filled_with_its_own_rows_again(tmp_path: Path, first: DataManifest) -> None:
+    own = write_csv(tmp_path / "own.csv", list(dataset.read_rows(tmp_path / "first", "validation")))
+    source = write_colours(tmp_path / "new.csv", 100, 20)
+    second = go_on(tmp_path / "second", source, {"replay": 1.0}, validation=str(own))
+    assert second.splits["validation"] == first.splits["validation"]
+    assert second.lineage is not None and second.lineage.replayed == {"train": 72, "validation": 0}
+
+
 def test_data_that_was_changed_in_the_store_is_refused(tmp_path: Path, first: DataManifest) -> None:
     stored = next(Path(places.store_url()).glob("data/*/train.parquet"))
     table = pq.read_table(stored)
@@ -134,6 +142,15 @@ def test_data_that_was_changed_in_the_store_is_refused(tmp_path: Path, first: Da
     pq.write_table(table.from_pylist(rows, table.schema), stored)
     with pytest.raises(IntegrityError, match="the rows of 'train' differ"):
         go_on(tmp_path / "second", write_colours(tmp_path / "new.csv", 100, 20))
+
+
+@pytest.mark.parametrize("name", ["train.parquet", "manifest.json"])
+def test_a_file_that_was_damaged_in_the_store_is_named(tmp_path: Path, first: DataManifest, name: str) -> None:
+    stored = next(Path(places.store_url()).glob(f"data/*/{name}"))
+    for damaged in (stored.read_bytes()[:-8] + b"\xfftampered", b"", b"PAR1"):
+        stored.write_bytes(damaged)
+        with pytest.raises(IntegrityError, match=r"cannot be read|is not JSON"):
+            go_on(tmp_path / "second", write_colours(tmp_path / "new.csv", 100, 20))
 
 
 def test_data_that_is_gone_is_named(tmp_path: Path, first: DataManifest) -> None:

@@ -10,8 +10,9 @@ A row leaks when its text stands in a source that is measured on: a training row
 validation, test or further source, a validation row in an own test or further source. Own test and
 further sources are what models are compared on: their rows are counted and never dropped.
 
-A row that is replayed from a parent's data leaks when its text stands in any other source: it gives
-way to the new row. A new row that the parent was trained on is SEEN: it goes to train.
+A training row that is replayed from a parent's data leaks when its text stands in any other source, a
+replayed validation row when it stands in an own source that is measured on: it gives way to that row.
+A new row that the parent was trained on is SEEN: it goes to train.
 
 A dropped row is counted under one policy: leakage before conflicts before duplicates.
 """
@@ -33,7 +34,7 @@ KEEP, LEAKED, CONFLICTING, DUPLICATE, FOLLOWS, SEEN = range(6)
 KEPT = (KEEP, FOLLOWS, SEEN)
 POLICIES = {LEAKED: "leakage", CONFLICTING: "conflicts", DUPLICATE: "duplicates"}
 # What a source is for: a row leaks into every source of a higher role. MEASURED ones are only measured on.
-REPLAYED, POOL, VALIDATION, MEASURED = range(4)
+REPLAYED, POOL, REPLAYED_VALIDATION, VALIDATION, MEASURED = range(5)
 
 
 class Entry(NamedTuple):
@@ -111,7 +112,7 @@ def _judge_group(group: list[Entry], roles: dict[int, int], config: DataConfig, 
         _count(entries, leaks, verdicts)
         if roles[source] == MEASURED:
             continue
-        if roles[source] == REPLAYED:
+        if roles[source] in (REPLAYED, REPLAYED_VALIDATION):
             # The parent's policies have let it through; only the new rows may take its place.
             _drop(entries, [] if leaks else entries, LEAKED, verdicts)
             continue

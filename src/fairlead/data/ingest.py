@@ -16,7 +16,7 @@ import numpy as np
 
 from fairlead.data import incremental
 from fairlead.data.assignment import assign, check_classes, check_splits, kept_labels
-from fairlead.data.cleaning import KEPT, MEASURED, POOL, REPLAYED, VALIDATION, Verdicts, judge
+from fairlead.data.cleaning import KEPT, MEASURED, POOL, REPLAYED, REPLAYED_VALIDATION, VALIDATION, Verdicts, judge
 from fairlead.data.config import DataConfig, IncrementalConfig
 from fairlead.data.corpus import ingest_corpus
 from fairlead.data.encodings import blocks_of
@@ -209,8 +209,8 @@ def _replayed(names: list[str], ends: list[int], verdicts: Verdicts) -> dict[str
 
 
 def _role(name: str) -> int:
-    roles = {REPLAY: REPLAYED, dataset.TRAIN: POOL, dataset.VALIDATION: VALIDATION, REPLAY_VALIDATION: VALIDATION}
-    return roles.get(name, MEASURED)
+    replayed = {REPLAY: REPLAYED, REPLAY_VALIDATION: REPLAYED_VALIDATION}
+    return {dataset.TRAIN: POOL, dataset.VALIDATION: VALIDATION, **replayed}.get(name, MEASURED)
 
 
 def _clear(folder: Path) -> None:

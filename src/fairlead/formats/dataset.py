@@ -161,7 +161,7 @@ def read_manifest(folder: Path) -> DataManifest:
         return DataManifest.parse(json.loads((folder / MANIFEST).read_text("utf-8")), where=str(folder))
     except FileNotFoundError as error:
         raise NotFound(f"{folder}: it holds no data version (no {MANIFEST}); run ingest first") from error
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise IntegrityError(f"{folder / MANIFEST}: it is not JSON ({error}); run ingest again") from error
 
 
@@ -188,9 +188,18 @@ def verify(folder: Path, splits: Iterable[str] | None = None) -> DataManifest:
     if dataset_digest(whole, manifest.task, manifest.lineage) != manifest.digest:
         raise IntegrityError(f"{folder / MANIFEST}: it differs from its own digest; run ingest again")
     for name in splits or manifest.splits:
-        rows = RowDigest()
-        for text, label in read_rows(folder, name):
-            rows.add(text, label)
-        if rows.digest() != manifest.splits[name].digest:
+        if _digest_of(folder, name) != manifest.splits[name].digest:
             raise IntegrityError(f"{folder}: the rows of {name!r} differ from the manifest; run ingest again")
     return manifest
+
+
+def _digest_of(folder: Path, split: str) -> str:
+    rows = RowDigest()
+    try:
+        for text, label in read_rows(folder, split):
+            rows.add(text, label)
+    # What pyarrow says of a file that was changed depends on where.
+    except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise IntegrityError(f"{folder}: the rows of {split!r} cannot be read ({reason}); run ingest again") from error
+    return rows.digest()
