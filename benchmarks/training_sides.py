@@ -138,6 +138,7 @@ def fairlead(job: dict[str, Any]) -> None:
     import torch.distributed as dist
 
     from fairlead.events import Progress
+    from fairlead.training.checkpoint import open_checkpoints
     from fairlead.training.config import ModelConfig, TrainConfig
     from fairlead.training.distributed import Group
     from fairlead.training.loop import Loop, Splits
@@ -160,7 +161,7 @@ def fairlead(job: dict[str, Any]) -> None:
     splits = Splits(arrays, token_format.open_split(tokens, manifest, "validation"), manifest.pad_token_id)
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     with tempfile.TemporaryDirectory() as folder:
-        loop = InTurns(config, model, splits, Group(0, 1, torch.device("cpu")), Path(folder))
+        loop = InTurns(config, model, splits, Group(0, 1, torch.device("cpu")), open_checkpoints(folder))
         # The loop's own validation split: it may hold other ids, for an embedding with fewer rows.
         turns = Turns(job, model, _scorer(model, loop.splits.validation, loop.splits.pad_token_id))
         loop.run()

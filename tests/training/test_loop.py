@@ -185,3 +185,16 @@ def test_micro_batches_do_not_change_the_gradient(
         loop.run()
     for name in ("loss", "gradient_norm"):
         assert curve(tmp_path / "many", name) == pytest.approx(curve(tmp_path / "one", name), rel=1e-3)
+
+
+@pytest.mark.parametrize("changes", [{"batch_tokens": 60}, {"shuffle_window": 24}])
+def test_batches_by_length_resume_where_they_were(
+    make_loop: MakeLoop, tmp_path: Path, changes: dict[str, object]
+) -> None:
+    stopped = make_loop(tmp_path / "a", stop_requested=After(4), epochs=2, **changes)
+    assert stopped.plan.buckets and not stopped.run()
+    resumed, whole = (
+        finish(make_loop, tmp_path / "a", epochs=2, **changes),
+        finish(make_loop, tmp_path / "b", epochs=2, **changes),
+    )
+    assert weights(resumed.model) == weights(whole.model)

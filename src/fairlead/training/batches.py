@@ -14,7 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fairlead.errors import ConfigError
 from fairlead.formats.tokens import TokenArrays
+from fairlead.training.buckets import Buckets, by_rows, by_tokens
+from fairlead.training.config import TrainConfig
 
 Rows = npt.NDArray[np.int64]
 
@@ -22,6 +25,8 @@ Rows = npt.NDArray[np.int64]
 # launched, forward and backward: about 10 ms at 100 GFLOP/s. Padding a batch of 32 short texts to its longest
 # costs a small encoder 3 to 4 times its useful work; cutting it in three costs three of these.
 MICRO_BATCH_OVERHEAD = 1e9
+# Rows whose order follows length where batches are of tokens and nothing else is set: 100 batches of 40 texts.
+DEFAULT_WINDOW = 4096
 
 
 @dataclass(frozen=True)
@@ -35,10 +40,14 @@ class Plan:
     seed: int
     by_epoch: bool = False
     """Whether the rows of each epoch have numbers of their own: row i of epoch e is e * num_rows + i."""
+    buckets: Buckets | None = None
+    """Batches of texts of about one length, in place of random ones of `batch_size`."""
 
     @property
     def steps_per_epoch(self) -> int:
         """Global batches of an epoch; the last may be smaller, so that every row is seen."""
+        if self.buckets:
+            return self.buckets.num_batches
         return -(-self.num_rows // self.batch_size)
 
     @property
@@ -49,6 +58,8 @@ class Plan:
     def rows(self, step: int) -> Rows:
         """The rows of the global batch of `step`, shape (N,). Costs one permutation an epoch, at any depth."""
         epoch, position = divmod(step - 1, self.steps_per_epoch)
+        if self.buckets:
+            return self.buckets.rows(self.seed, epoch, position)
         start = position * self.batch_size
         rows = _permutation(self.seed, epoch, self.num_rows)[start : start + self.batch_size]
         return rows + epoch * self.num_rows if self.by_epoch else rows
@@ -58,6 +69,23 @@ class Plan:
         epochs, rest = divmod(steps, self.steps_per_epoch)
         last = sum(int(lengths[self.rows(epochs * self.steps_per_epoch + step)].sum()) for step in range(1, rest + 1))
         return epochs * int(lengths[: self.num_rows].sum()) + last
+
+
+def make_plan(config: TrainConfig, train: TokenArrays) -> Plan:
+    """The steps that the settings ask for. Raises ConfigError for batches by length of texts that all have one."""
+    buckets = None
+    if config.batch_tokens or config.shuffle_window:
+        if train.by_epoch:
+            raise ConfigError(
+                "training.batch_tokens: a language model's texts all have one length; set training.batch_size instead"
+            )
+        window = DEFAULT_WINDOW if config.shuffle_window is None else config.shuffle_window
+        if config.batch_tokens:
+            buckets = by_tokens(train.lengths, config.batch_tokens, window)
+        else:
+            buckets = by_rows(train.lengths, config.batch_size, window)
+    sizes = (train.num_rows, config.batch_size, config.epochs, config.max_steps, config.seed)
+    return Plan(*sizes, by_epoch=train.by_epoch, buckets=buckets)
 
 
 @functools.lru_cache(maxsize=2)

@@ -74,6 +74,11 @@ class TrainConfig(Config):
     """Optimizer steps at most. Default: no limit but `epochs`."""
     batch_size: int = Field(32, ge=1)
     """Examples of a global batch, over all processes. Default 32."""
+    batch_tokens: int | None = Field(None, ge=16)
+    """Tokens of a global batch, in place of `batch_size`: long texts come in small batches. Default: not used."""
+    shuffle_window: int | None = Field(None, ge=0)
+    """Examples, of the epoch's random order, that are grouped into batches by length; 0 leaves batches random.
+    Saves padding for models that cannot read packed texts. Default: 4,096 with `batch_tokens`, 0 without."""
     micro_batch_tokens: int = Field(4096, ge=16)
     """Tokens, padding included, that one forward pass takes at most. Default 4,096."""
     activation_checkpointing: bool = False

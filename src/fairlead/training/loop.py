@@ -21,7 +21,7 @@ from fairlead.events import Progress
 from fairlead.formats.tokens import TokenArrays
 from fairlead.training import heartbeat, vocabulary
 from fairlead.training.averaging import WeightAverage
-from fairlead.training.batches import MicroBatch, Plan, Rows, micro_batches
+from fairlead.training.batches import MicroBatch, Rows, make_plan, micro_batches
 from fairlead.training.checkpoint import BLOCKED, Best, Checkpoints, State
 from fairlead.training.config import TrainConfig
 from fairlead.training.distributed import Group
@@ -60,8 +60,7 @@ class Loop:
         """`log` is given to the first process only; `stop_requested` says that SIGTERM came to this one."""
         self.config, self.group, self.checkpoints = config, group, checkpoints
         self.log, self.stop_requested = log, stop_requested
-        sizes = (splits.train.num_rows, config.batch_size, config.epochs, config.max_steps)
-        self.plan = Plan(*sizes, config.seed, by_epoch=splits.train.by_epoch)
+        self.plan = make_plan(config, splits.train)
         self.model = model.to(group.device).train()
         self._vocabulary = vocabulary.reduce(self.model, (splits.train, splits.validation), splits.pad_token_id)
         self.splits = splits if self._vocabulary is None else self._vocabulary.translate(splits)

@@ -23,7 +23,7 @@ from fairlead.registry.fetching import fetch_base
 from fairlead.stage import disk_sentence, stage
 from fairlead.storage.redaction import redact
 from fairlead.training import distributed
-from fairlead.training.batches import Plan
+from fairlead.training.batches import make_plan
 from fairlead.training.blocks import open_rows
 from fairlead.training.checkpoint import BLOCKED, open_checkpoints
 from fairlead.training.config import CARRYING_OUT, ModelConfig, TrainConfig
@@ -235,7 +235,7 @@ def _rows(record: TrainingRecord, tokens: Path, manifest: TokensManifest) -> dic
     metric = config.metric_for(manifest.task)
     train = open_rows(tokens, manifest, dataset.TRAIN, config)
     lengths = train.lengths
-    plan = Plan(train.num_rows, config.batch_size, config.epochs, config.max_steps, config.seed, train.by_epoch)
+    plan = make_plan(config, train)
     return {
         "run": record.run_id,
         "steps": record.steps,
