@@ -23,6 +23,7 @@ from fairlead.names import SCRATCH
 from fairlead.registry.fetching import fetch_base
 from fairlead.training import distributed
 from fairlead.training.blocks import open_rows
+from fairlead.training.checkpoint import open_checkpoints
 from fairlead.training.config import ModelConfig, TrainConfig
 from fairlead.training.distributed import Group
 from fairlead.training.layout import check_layout
@@ -93,7 +94,7 @@ def run(job: RangeJob) -> RangeCurve:
     group = Group(0, 1, distributed.device_here())
     splits = Splits(train, validation, manifest.pad_token_id, manifest.task)
     with tempfile.TemporaryDirectory(prefix="fairlead-range-") as empty:
-        loop = RangeLoop(_long_enough(config, train.num_rows), model, splits, group, Path(empty))
+        loop = RangeLoop(_long_enough(config, train.num_rows), model, splits, group, open_checkpoints(empty))
         curve = loop.sweep(job.lowest, job.highest)
     if job.picture:
         from fairlead.training.range_picture import draw
