@@ -91,7 +91,8 @@ def _sentence(cls: type[Config], error: ValidationError, where: str) -> str:
     if first["type"] == "missing":
         return f"{where}: {path!r} is missing; set it in the project file or with --set {path}=..."
     reason = first["msg"].removeprefix("Value error, ")
-    if isinstance(first["input"], Mapping) and first["type"] == "value_error":
+    is_section = not first["loc"] or any(name.startswith(f"{path}.") for name in known_names(cls))
+    if is_section and first["type"] == "value_error":
         # A whole section was refused: its reason names the settings that contradict each other.
         return f"{where}: {'.'.join([*map(str, first['loc']), reason])}"
     return f"{where}: {path} = {_short(first['input'])} is refused: {reason}; correct the value"

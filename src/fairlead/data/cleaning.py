@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from fairlead.data.config import DataConfig
 from fairlead.data.keys import KeyFiles, group_bounds
+from fairlead.data.labels import Labels
 from fairlead.data.splitting import Ranks
 
 # FOLLOWS: kept in the pool, and in whatever split the first kept row with its text is. SEEN: kept, to train.
@@ -69,6 +70,7 @@ def judge(
     source_ends: Sequence[int],
     roles: dict[int, int],
     config: DataConfig,
+    labels: Labels,
     advance: Callable[[int], None],
     seen: npt.NDArray[np.uint64] | None = None,
 ) -> Verdicts:
@@ -93,7 +95,7 @@ def judge(
             known = drawn & np.isin(entries["high"], seen)
             verdicts.fates[rows[known]] = SEEN
             drawn &= ~known
-        verdicts.ranks.add(rows[drawn], entries["label"][drawn])
+        verdicts.ranks.add(rows[drawn], labels.strata(entries["label"][drawn]))
         advance(len(entries))
     return verdicts
 

@@ -26,6 +26,9 @@ class DataConfig(Config):
     task: TaskName = CLASSIFICATION
     """What is learned: `classification`, one label a text; `multi_label`, any number of labels; `regression`, a
     number; `language_modeling`, the text itself. Default `classification`."""
+    label_separator: str = Field("|", min_length=1, max_length=8)
+    """What stands between the labels of a multi-label text, where they are no JSON, Parquet or Python list.
+    Default `|`."""
     format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "folder", "text"] = "auto"
     """Format of the sources; `text` is one document, for `language_modeling`. Default `auto`: by extension, then by
     content."""

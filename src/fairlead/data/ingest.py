@@ -15,7 +15,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from fairlead.data import incremental
-from fairlead.data.assignment import assign, check_classes, check_splits, kept_labels
+from fairlead.data.assignment import assign, check_pool, check_splits, check_train, kept_labels
 from fairlead.data.cleaning import KEPT, MEASURED, POOL, REPLAYED, REPLAYED_VALIDATION, VALIDATION, Verdicts, judge
 from fairlead.data.config import DataConfig, IncrementalConfig
 from fairlead.data.corpus import ingest_corpus
@@ -123,25 +123,29 @@ def publish_data(manifest: DataManifest, folder: Path) -> None:
 def _ingest(config: DataConfig, sources: list[Source], folder: Path, parent: Parent | None) -> DataManifest:
     spool = Spool(folder / SPOOL, config)
     counts, digests, ends = _read(config, sources, spool, folder / dataset.REJECTED)
-    names, labels = list(spool.label_ids), spool.finish()
+    ids = spool.finish()
+    spool.labels.settle(ids[: ends[0]], redact(sources[0].address))
     roles = {i: _role(source.name) for i, source in enumerate(sources)}
     progress = Progress(STAGE, "find duplicates", spool.num_rows, "rows")
     seen = incremental.seen_keys(parent, config.seed) if parent else None
-    verdicts = judge(spool.keys, ends, roles, config, progress.advance, seen)
+    verdicts = judge(spool.keys, ends, roles, config, spool.labels, progress.advance, seen)
     where, source_names = redact(sources[0].address), [source.name for source in sources]
     if parent:
-        incremental.check_labels(parent, kept_labels(verdicts, labels, names, ends[0], where))
+        incremental.check_labels(parent, kept_labels(verdicts, ids, spool.labels, ends[0], where))
     else:
-        check_classes(verdicts, names, config, where)
+        check_pool(verdicts, spool.labels, config, where)
     progress = Progress(STAGE, "draw the splits", spool.num_rows, "rows")
     progress.begin()
     held_out = NEW_TEST if parent else dataset.TEST
-    splits, codes = assign(source_names, ends, verdicts, labels, config, SPLIT_OF if parent else {}, held_out)
+    splits, codes = assign(
+        source_names, ends, verdicts, ids, spool.labels, config, SPLIT_OF if parent else {}, held_out
+    )
     progress.advance(spool.num_rows)
-    check_splits(splits, codes, labels, names, source_names, parent.labels if parent else ())
+    check_splits(splits, codes, ids, spool.labels, source_names, parent.labels if parent else ())
     findings = summarise(counts, ends, verdicts, config)
     progress = Progress(STAGE, "write the splits", spool.num_rows, "rows")
     summaries, lengths = write_splits(spool, splits, codes, folder, progress.advance)
+    check_train(summaries[dataset.TRAIN], config.task, where)
     findings["text_bytes"] = quantiles(lengths)
     findings["labels_alike"] = labels_alike(summaries[dataset.TRAIN].label_counts)
     lineage = None
@@ -236,7 +240,9 @@ def _rows(manifest: DataManifest) -> dict[str, Any]:
     dropped = sum(policy["dropped"] for policy in findings["policies"].values())
     rows: dict[str, Any] = {"data version": short(manifest.digest), "rows read": findings["rows_read"]}
     rows |= {name: _size(summary) for name, summary in manifest.splits.items()}
-    rows |= {"classes": len(manifest.labels), "rejected": findings["rejected"], "dropped": dropped}
+    rows |= {"classes": len(manifest.labels)} if manifest.labels else {}
+    rows |= _number_row(manifest.splits[dataset.TRAIN].numbers)
+    rows |= {"rejected": findings["rejected"], "dropped": dropped}
     for name in ("duplicates_exact", "duplicates_normalised", "conflicts", "leaked"):
         rows[name.replace("_", " ")] = findings[name]
     encodings = sorted(set(findings["encoding"].values()))
@@ -248,3 +254,11 @@ def _rows(manifest: DataManifest) -> dict[str, Any]:
 
 def _size(summary: SplitSummary) -> int | str:
     return summary.num_rows if summary.num_characters is None else f"{summary.num_characters:,} characters"
+
+
+def _number_row(numbers: dict[str, float]) -> dict[str, str]:
+    if not numbers:
+        return {}
+    return {
+        "numbers": f"{numbers['min']:g} to {numbers['max']:g}, mean {numbers['mean']:.4g}, std {numbers['std']:.4g}"
+    }

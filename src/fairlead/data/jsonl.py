@@ -39,8 +39,8 @@ def find_keys(blocks: Blocks, text: str, label: str, where: str) -> None:
             raise no_such_column(name, names, setting, where)
 
 
-def read_jsonl(blocks: Blocks, text: str, label: str, source: str) -> Iterator[Batch]:
-    """Yield the file's rows, a batch for each block; blank lines are skipped."""
+def read_jsonl(blocks: Blocks, text: str, label: str, source: str, lists: bool = False) -> Iterator[Batch]:
+    """Yield the file's rows, a batch for each block; blank lines are skipped. `lists` lets a label be a list."""
     number = 0
     for lines in blocks:
         batch = Batch()
@@ -50,12 +50,14 @@ def read_jsonl(blocks: Blocks, text: str, label: str, source: str) -> Iterator[B
             if value.__class__ is dict and value.get(text).__class__ is str and value.get(label).__class__ is str:
                 batch.add(value[text], value[label], number, source)
             elif not line.isspace():
-                _take_or_reject(batch, value, (text, label), number, line, source)
+                _take_or_reject(batch, value, (text, label), number, line, source, lists)
         yield batch
 
 
-def _take_or_reject(batch: Batch, value: Any, keys: tuple[str, str], number: int, line: str, source: str) -> None:
-    reason, detail = _problem(value, *keys)
+def _take_or_reject(
+    batch: Batch, value: Any, keys: tuple[str, str], number: int, line: str, source: str, lists: bool
+) -> None:
+    reason, detail = _problem(value, *keys, lists)
     if reason:
         batch.rejected.append(Rejected(source, number, reason, detail, line.rstrip("\r\n")))
     else:
@@ -72,7 +74,7 @@ def _parse(line: str) -> Any:
         return error
 
 
-def _problem(value: Any, text: str, label: str) -> tuple[str, str]:
+def _problem(value: Any, text: str, label: str, lists: bool) -> tuple[str, str]:
     if isinstance(value, ValueError):
         return NOT_JSON, str(value)
     if not isinstance(value, dict):
@@ -82,13 +84,16 @@ def _problem(value: Any, text: str, label: str) -> tuple[str, str]:
             return MISSING, repr(key)
     if not isinstance(value[text], str) or isinstance(value[text], Number):
         return WRONG_KIND, f"{text!r} is {_kind(value[text])}, not a string"
-    if not isinstance(value[label], str | bool):
-        return WRONG_KIND, f"{label!r} is {_kind(value[label])}, not a string, number or boolean"
+    if not isinstance(value[label], str | bool) and not (lists and isinstance(value[label], list)):
+        wanted = "a string, number, boolean or list" if lists else "a string, number or boolean"
+        return WRONG_KIND, f"{label!r} is {_kind(value[label])}, not {wanted}"
     return "", ""
 
 
-def _label_text(value: str | bool) -> str:
-    """A label as JSON writes it: `true`, `3`, `1.50`."""
+def _label_text(value: str | bool | list[Any]) -> str:
+    """A label as JSON writes it: `true`, `3`, `1.50`, `["a", "3"]`."""
+    if isinstance(value, list):
+        return json.dumps(value, ensure_ascii=False)
     return ("false", "true")[value] if isinstance(value, bool) else str(value)
 
 

@@ -17,6 +17,7 @@ from fairlead.data.rows import Batch
 from fairlead.errors import DataError, NotFound
 from fairlead.events import Progress, track
 from fairlead.formats.digests import PREFIX
+from fairlead.names import MULTI_LABEL
 
 STAGE = "ingest"
 EXTENSIONS = {
@@ -87,7 +88,9 @@ def open_source(path: Path, config: DataConfig, meter: Meter, where: str) -> Rea
     metered = read_blocks(path, encoding.name, meter, where)
     if kind == "jsonl":
         find_keys(reopen(), config.text, config.label, where)
-        return Reading(kind, notes, read_jsonl(metered, config.text, config.label, path.name))
+        return Reading(
+            kind, notes, read_jsonl(metered, config.text, config.label, path.name, lists=config.task == MULTI_LABEL)
+        )
     layout = find_layout(reopen, DELIMITERS[kind], config.quoting, config.header, config.text, config.label, where)
     notes |= {"header": layout.header, "quoting": layout.quoting}
     return Reading(kind, notes, read_delimited(metered, layout, path.name))
@@ -137,7 +140,7 @@ def _by_content(path: Path, where: str) -> str:
 
 
 def _open_parquet(path: Path, config: DataConfig, meter: Meter, where: str) -> Reading:
-    text, label = open_parquet(path, config.text, config.label, where)
+    text, label = open_parquet(path, config.text, config.label, where, config.task)
     for block in blocks_of(path):
         meter(block)
     return Reading("parquet", {}, read_parquet(path, text, label, path.name, where))

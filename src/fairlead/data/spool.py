@@ -13,18 +13,14 @@ import pyarrow as pa
 
 from fairlead.data.config import DataConfig
 from fairlead.data.keys import KeyFiles, make_entries, normal_form
+from fairlead.data.labels import labels_for
 from fairlead.data.rows import Batch, Rejected, printable
-from fairlead.errors import DataError
 
 SCHEMA = pa.schema([("text", pa.string()), ("label", pa.string()), ("line", pa.int64()), ("source", pa.string())])
 
 EMPTY_TEXT = "the text is empty"
-EMPTY_LABEL = "the label is empty"
-LONG_LABEL = "the label is too long"
 TOO_LONG = "longer than data.max_text_bytes"
 NUL = "a NUL character"
-# Every label is held in memory; a longer one comes from a column of texts.
-MAX_LABEL_CHARACTERS = 1000
 UNDECODABLE = "bytes that do not decode"
 
 
@@ -34,7 +30,7 @@ class Spool:
     def __init__(self, folder: Path, config: DataConfig) -> None:
         folder.mkdir(parents=True)
         self.keys = KeyFiles(folder / "keys")
-        self.label_ids: dict[str, int] = {}
+        self.labels = labels_for(config)
         self.num_rows = 0
         self._config = config
         self._label_parts: list[npt.NDArray[np.int32]] = []
@@ -45,17 +41,18 @@ class Spool:
     def add(self, batch: Batch, where: str) -> list[Rejected]:
         """Spool the usable rows of a batch; return the others. Raises DataError above data.max_classes."""
         normals = [normal_form(text) for text in batch.texts]
-        rejected = self._unusable(batch, normals)
+        read = {label: self.labels.read(label) for label in dict.fromkeys(batch.labels)}
+        rejected = self._unusable(batch, normals, read)
         if rejected:
             _remove(batch, normals, set(rejected))
+        batch.labels[:] = [read[label][0] for label in batch.labels]
         if batch.texts:
             self._take(batch, normals, where)
         return list(rejected.values())
 
     def _take(self, batch: Batch, normals: list[str], where: str) -> None:
         self._write(batch)
-        self._number_labels(batch, where)
-        labels = np.fromiter(map(self.label_ids.__getitem__, batch.labels), np.int32, len(batch.labels))
+        labels = self.labels.number(batch.labels, where, self.num_rows + len(batch.texts))
         self._label_parts.append(labels)
         self.keys.append(make_entries(batch.texts, normals, labels, self.num_rows, self._config.seed))
         self.num_rows += len(batch.texts)
@@ -83,30 +80,19 @@ class Spool:
         columns += [pa.array(np.array(batch.lines, np.int64)), sources]
         self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=SCHEMA))
 
-    def _number_labels(self, batch: Batch, where: str) -> None:
-        for label in dict.fromkeys(batch.labels):
-            self.label_ids.setdefault(label, len(self.label_ids))
-        if len(self.label_ids) > self._config.max_classes:
-            raise DataError(
-                f"{where}: column {self._config.label!r} has more than {self._config.max_classes} different labels "
-                f"in its first {self.num_rows + len(batch.texts)} rows; it looks like the wrong column: "
-                "set data.label, or raise data.max_classes"
-            )
-
-    def _unusable(self, batch: Batch, normals: list[str]) -> dict[int, Rejected]:
+    def _unusable(self, batch: Batch, normals: list[str], read: dict[str, tuple[str, str, str]]) -> dict[int, Rejected]:
         """Why a row cannot be used, by position; most batches pass by a few checks of the whole."""
         limit = self._config.max_text_bytes
-        labels = dict.fromkeys(batch.labels)
         if (
             all(normals)
             and max(map(len, batch.texts), default=0) * 4 <= limit
-            and not any(_label_problem(label)[0] for label in labels)
+            and not any(reason or _character_problem(label, "label")[0] for label, (_, reason, _) in read.items())
             and _clean("".join(batch.texts))
         ):
             return {}
         found = {}
         for i, (text, label, normal) in enumerate(zip(batch.texts, batch.labels, normals, strict=True)):
-            reason, detail = _problem(text, label, normal, limit)
+            reason, detail = _problem(text, label, normal, limit, read[label])
             if reason:
                 found[i] = Rejected(batch.sources[i], batch.lines[i], reason, detail, text)
         return found
@@ -127,22 +113,18 @@ def _encodes(text: str) -> bool:
     return True
 
 
-def _problem(text: str, label: str, normal: str, limit: int) -> tuple[str, str]:
+def _problem(text: str, label: str, normal: str, limit: int, read: tuple[str, str, str]) -> tuple[str, str]:
     reason, detail = _character_problem(text, "text")
     if reason:
         return reason, detail
     if not normal:
         return EMPTY_TEXT, ""
     num_bytes = len(text.encode())
-    return (TOO_LONG, f"{num_bytes} bytes") if num_bytes > limit else _label_problem(label)
-
-
-def _label_problem(label: str) -> tuple[str, str]:
-    if not label.strip():
-        return EMPTY_LABEL, ""
-    if len(label) > MAX_LABEL_CHARACTERS:
-        return LONG_LABEL, f"{len(label)} characters"
-    return _character_problem(label, "label")
+    if num_bytes > limit:
+        return TOO_LONG, f"{num_bytes} bytes"
+    _, reason, detail = read
+    problem = _character_problem(label, "label")
+    return problem if problem[0] else (reason, detail)
 
 
 def _character_problem(value: str, name: str) -> tuple[str, str]:

@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 
 from fairlead.data.config import TokenizationConfig
+from fairlead.data.targets import LabelEncoder, label_encoder
 from fairlead.events import Progress, result
 from fairlead.formats import dataset
 from fairlead.formats.dataset import DataManifest
 from fairlead.formats.digests import of_file, of_json
 from fairlead.formats.tokens import (
     TOKENIZER,
-    UNKNOWN_LABEL,
     TokensManifest,
     TokenSplit,
     split_files,
     write_manifest,
 )
-from fairlead.names import LANGUAGE_MODELING, SCRATCH
+from fairlead.names import CLASSIFICATION, LANGUAGE_MODELING, SCRATCH, TaskName
 from fairlead.registry.fetching import fetch_base
 from fairlead.stage import stage
 from fairlead.storage.redaction import redact
@@ -78,7 +78,7 @@ def tokenize(data: Path, config: TokenizationConfig, base: str, output: Path) ->
     saved = tokenizers.save_tokenizer(chosen, output / TOKENIZER, config.max_length)
     vocab_size = tokenizers.num_ids(chosen)
     dtype = "uint16" if vocab_size <= 1 << 16 else "uint32"
-    encoder = Encoder(saved, chosen.unk_token_id, np.dtype(dtype), data_manifest.labels)
+    encoder = Encoder(saved, chosen.unk_token_id, np.dtype(dtype), data_manifest.labels, data_manifest.task)
     progress = Progress("tokenize", "encoding", sum(s.num_rows for s in data_manifest.splits.values()), "rows")
     splits = {name: encoder.write_split(data, output, name, progress) for name in sorted(data_manifest.splits)}
     digest = tokenizers.tokenizer_digest(output / TOKENIZER)
@@ -107,10 +107,11 @@ class Encoder:
     unknown_id: int | None
     dtype: "np.dtype[Any]"
     labels: list[str]
-    _ids: dict[str, int] = field(init=False)
+    task: TaskName = CLASSIFICATION
+    _encode_labels: LabelEncoder = field(init=False)
 
     def __post_init__(self) -> None:
-        self._ids = {label: index for index, label in enumerate(self.labels)}
+        self._encode_labels = label_encoder(self.task, self.labels)
 
     def write_split(self, data: Path, output: Path, split: str, progress: Progress) -> TokenSplit:
         """Write the three files of a split and return its summary."""
@@ -140,9 +141,7 @@ class Encoder:
         ids = np.concatenate([np.asarray(row, self.dtype) for row in rows])
         writers["tokens"].write(ids.astype(self.dtype.newbyteorder("<")).tobytes())
         writers["offsets"].write(ends.astype("<i8").tobytes())
-        writers["labels"].write(
-            np.asarray([self._ids.get(label, UNKNOWN_LABEL) for _, label in batch], "<i4").tobytes()
-        )
+        writers["labels"].write(self._encode_labels([label for _, label in batch]).tobytes())
         counts.add(encodings, int(ends[-1]), int((ids == self.unknown_id).sum()) if self.unknown_id is not None else 0)
 
 

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +11,7 @@ import pyarrow.parquet as pq
 
 from fairlead.data.assignment import Codes
 from fairlead.data.spool import SCHEMA, Spool
+from fairlead.data.tallies import Tally, count_values
 from fairlead.formats.dataset import RowDigest, SplitSummary
 
 # Bytes of rows held before a row group is written: large enough to compress, small beside the memory allowed.
@@ -21,20 +21,20 @@ ROW_GROUP_BYTES = 16 << 20
 class SplitWriter:
     """One split's file, digest and counts."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, tally: Tally) -> None:
         self._writer = pq.ParquetWriter(path, SCHEMA, compression="zstd", use_dictionary=["label", "source"])
         self._held: list[pa.RecordBatch] = []
         self._held_bytes = 0
         self._digest = RowDigest()
-        self._counts: Counter[str] = Counter()
+        self._tally = tally
         self.lengths: Counter[int] = Counter()
         """How many texts have so many UTF-8 bytes."""
 
     def add(self, rows: pa.RecordBatch) -> None:
         """Add rows in order."""
         self._digest.add_batch(rows["text"], rows["label"])
-        _count(rows["label"], self._counts)
-        _count(pc.binary_length(rows["text"]), self.lengths)
+        self._tally.add(rows["label"])
+        count_values(pc.binary_length(rows["text"]), self.lengths)
         self._held.append(rows)
         self._held_bytes += rows.nbytes
         if self._held_bytes >= ROW_GROUP_BYTES:
@@ -44,18 +44,17 @@ class SplitWriter:
         """End the file."""
         self._flush()
         self._writer.close()
-        counts = dict(sorted(self._counts.items()))
-        return SplitSummary(num_rows=self._digest.num_rows, digest=self._digest.digest(), label_counts=counts)
+        return SplitSummary(
+            num_rows=self._digest.num_rows,
+            digest=self._digest.digest(),
+            label_counts=self._tally.counts(),
+            numbers=self._tally.numbers(),
+        )
 
     def _flush(self) -> None:
         if self._held:
             self._writer.write_table(pa.Table.from_batches(self._held))
             self._held, self._held_bytes = [], 0
-
-
-def _count(values: pa.Array, counts: Counter[Any]) -> None:
-    for found in values.value_counts().to_pylist():
-        counts[found["values"]] += found["counts"]
 
 
 def write_splits(
@@ -65,7 +64,7 @@ def write_splits(
 
     Returns each split's summary, and how many texts of all splits have so many UTF-8 bytes.
     """
-    writers = [SplitWriter(folder / f"{name}.parquet") for name in names]
+    writers = [SplitWriter(folder / f"{name}.parquet", spool.labels.tally()) for name in names]
     for first, batch in spool.batches():
         wanted = codes[first : first + batch.num_rows]
         for code in np.unique(wanted[wanted >= 0]).tolist():

@@ -7,8 +7,9 @@
     <name>.parquet        further named data sets, evaluated but never trained on
     rejected.jsonl        one object a row that was set aside: source, line, reason, excerpt
 
-For language modelling a row is a document or a part of a long one: its `label` is empty where a document begins,
-and `+` where the row goes on with the document before it.
+A `label` is a class name; for multi-label data a JSON list of class names, sorted and without repetitions; for
+regression a number as Python's `repr` writes it. For language modelling a row is a document or a part of a long
+one: its `label` is empty where a document begins, and `+` where the row goes on with the document before it.
 
 Digests are taken over canonical content, not over Parquet's bytes (which change with the writer's
 version). A split's: for each row in order the UTF-8 text and label, each preceded by its length in
@@ -30,6 +31,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from fairlead.config import Config
 from fairlead.errors import IntegrityError, NotFound
@@ -53,7 +55,9 @@ class SplitSummary(Config):
     digest: str
     """SHA-256 over the split's canonical content alone; two data versions with the same test set share it."""
     label_counts: dict[str, int]
-    """Rows of each label."""
+    """Rows of each class; a row with several classes counts for each of them. Empty for numbers."""
+    numbers: dict[str, float] = Field(default_factory=dict)
+    """Mean, std, min and max of the numbers, for regression."""
     num_documents: int | None = None
     """Documents that begin in the split, for language modelling."""
     num_characters: int | None = None
@@ -89,8 +93,9 @@ class DataManifest(Config):
     task: TaskName = CLASSIFICATION
     """What is learned from the rows; data versions of before there were tasks are classification."""
     labels: list[str]
-    """Every label of the training split, sorted by code point; the index is the class id. With a lineage the
-    parent's labels come first, in its order, whether or not this version has rows of them."""
+    """Every class of the training split, sorted by code point; the index is the class id. With a lineage the
+    parent's labels come first, in its order, whether or not this version has rows of them.
+    Empty for numbers."""
     splits: dict[str, SplitSummary]
     """By name: train, validation, test and further named data sets."""
     sources: dict[str, str]

@@ -16,11 +16,11 @@ from fairlead.config import Config
 from fairlead.errors import IntegrityError, NotFound
 from fairlead.formats.atomic import write_json
 from fairlead.formats.digests import of_file, of_json
-from fairlead.names import LANGUAGE_MODELING, MODEL_MANIFEST
+from fairlead.names import CLASSIFICATION, LANGUAGE_MODELING, MODEL_MANIFEST, MULTI_LABEL, REGRESSION, TaskName
 
 TRAINING = "training.json"
 # Fields of the record that came later: at their default they are left out of digests, which stay as they were.
-LATER_FIELDS = ("parent_version",)
+LATER_FIELDS = ("parent_version", "task", "thresholds")
 WEIGHTS = "model.safetensors"
 # These number positions from pad_token_id + 1, so that many rows of their table are lost.
 OFFSET_POSITIONS = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "longformer"}
@@ -73,8 +73,12 @@ class TrainingRecord(Config):
     """The tokenized data version."""
     weights_digest: str
     """SHA-256 of model.safetensors."""
+    task: TaskName = CLASSIFICATION
+    """What was learned; records of before there were tasks are of classification."""
     labels: list[str]
-    """Class names; the index is the class id."""
+    """Class names; the index is the class id. Empty where there are no classes."""
+    thresholds: list[float] = PydanticField(default_factory=list)
+    """Probability from which on a text has each label, 0 to 1, by class id; for multi-label only."""
     max_length: int
     """Tokens of a text at most."""
     config: dict[str, Any]
@@ -100,13 +104,13 @@ class TrainingRecord(Config):
 
     def identity(self) -> dict[str, Any]:
         """What digests are taken over: everything but fields of LATER_FIELDS that say nothing."""
-        values = self.to_dict()
-        return {name: value for name, value in values.items() if value is not None or name not in LATER_FIELDS}
+        silent = {name for name in LATER_FIELDS if getattr(self, name) in (None, [], CLASSIFICATION)}
+        return {name: value for name, value in self.to_dict().items() if name not in silent}
 
     @property
     def writes_text(self) -> bool:
         """Whether this is a language model, which continues texts and labels none."""
-        return bool(self.config.get("data", {}).get("task") == LANGUAGE_MODELING)
+        return self.task == LANGUAGE_MODELING or self.config.get("data", {}).get("task") == LANGUAGE_MODELING
 
 
 class FileEntry(Config):
@@ -145,6 +149,23 @@ CLASSIFIER_SIGNATURE = Signature(
         Field(name="probability", datatype="FP32", shape=[-1]),
     ],
 )
+# The same with any number of labels a text: a list of them and of their probabilities, as JSON.
+MULTI_LABEL_SIGNATURE = Signature(
+    inputs=CLASSIFIER_SIGNATURE.inputs,
+    outputs=[
+        Field(name="labels", datatype="BYTES", shape=[-1]),
+        Field(name="label_probabilities", datatype="BYTES", shape=[-1]),
+    ],
+)
+REGRESSION_SIGNATURE = Signature(
+    inputs=CLASSIFIER_SIGNATURE.inputs, outputs=[Field(name="value", datatype="FP32", shape=[-1])]
+)
+SIGNATURES: dict[TaskName, Signature] = {
+    CLASSIFICATION: CLASSIFIER_SIGNATURE,
+    MULTI_LABEL: MULTI_LABEL_SIGNATURE,
+    REGRESSION: REGRESSION_SIGNATURE,
+    LANGUAGE_MODELING: LANGUAGE_SIGNATURE,
+}
 
 
 LANGUAGE_SIGNATURE = Signature(

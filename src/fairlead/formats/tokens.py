@@ -4,8 +4,12 @@
     tokenizer/            the tokenizer in the Hugging Face layout
     <split>.tokens.bin    token ids of all rows end to end, uint16 or uint32, little endian
     <split>.offsets.bin   int64, num_rows + 1: row i is tokens[offsets[i]:offsets[i + 1]]
-    <split>.labels.bin    int32, num_rows: index into the manifest's labels, -1 for a label that
-                          the training split does not have (only in further data sets)
+    <split>.labels.bin    by task, little endian, row after row:
+                          classification: int32, index into the manifest's labels, -1 for a label that
+                          the training split does not have (only in further data sets);
+                          multi_label: uint8 a label, 1 where the row has it, or 255 for every one of them
+                          when it has one that the training split does not have;
+                          regression: float64, the number; language_modeling: empty
 
 Ids already carry the special tokens ([CLS] ... [SEP]) and are cut to `max_length`.
 """
@@ -22,11 +26,18 @@ from fairlead.config import Config
 from fairlead.errors import IntegrityError, NotFound
 from fairlead.formats.atomic import write_json
 from fairlead.formats.digests import of_file
-from fairlead.names import CLASSIFICATION, TaskName
+from fairlead.names import CLASSIFICATION, LANGUAGE_MODELING, MULTI_LABEL, REGRESSION, TaskName
 
 MANIFEST = "tokens.json"
 TOKENIZER = "tokenizer"
 UNKNOWN_LABEL = -1
+UNKNOWN_SET = 255
+LABEL_DTYPES: dict[TaskName, str] = {
+    CLASSIFICATION: "<i4",
+    MULTI_LABEL: "|u1",
+    REGRESSION: "<f8",
+    LANGUAGE_MODELING: "|u1",
+}
 
 
 class TokenSplit(Config):
@@ -74,7 +85,7 @@ class TokensManifest(Config):
     task: TaskName = CLASSIFICATION
     """What is learned, as the data version has it."""
     labels: list[str]
-    """Class names; the index is the class id."""
+    """Class names; the index is the class id. Empty where there are no classes."""
     splits: dict[str, TokenSplit]
     """By name, as in the data version."""
     config: dict[str, Any]
@@ -87,7 +98,8 @@ class TokenArrays:
 
     tokens: npt.NDArray[np.unsignedinteger[Any]]
     offsets: npt.NDArray[np.int64]
-    labels: npt.NDArray[np.int32]
+    labels: npt.NDArray[Any]
+    """Class ids (num_rows,); of multi-label data (num_rows, C); numbers (num_rows,); of language (num_rows, 0)."""
 
     @property
     def num_rows(self) -> int:
@@ -145,11 +157,26 @@ def open_split(folder: Path, manifest: TokensManifest, split: str) -> TokenArray
     for kind, path in files.items():
         if not path.is_file() or of_file(path) != manifest.splits[split].digests[kind]:
             raise IntegrityError(f"{path}: it is missing or differs from {MANIFEST}; run tokenize again")
-    return TokenArrays(
-        tokens=_map(files["tokens"], manifest.dtype),
-        offsets=_map(files["offsets"], "int64"),
-        labels=_map(files["labels"], "int32"),
-    )
+    return map_split(files, manifest.dtype, manifest.task, len(manifest.labels))
+
+
+def map_split(files: dict[str, Path], dtype: str, task: TaskName, num_labels: int) -> TokenArrays:
+    """Map the three files of a split, whose digests are known to be right, into memory."""
+    offsets = _map(files["offsets"], "int64")
+    labels = _map(files["labels"], LABEL_DTYPES[task])
+    if task not in (CLASSIFICATION, REGRESSION):
+        labels = labels.reshape(len(offsets) - 1, num_labels)
+    return TokenArrays(tokens=_map(files["tokens"], dtype), offsets=offsets, labels=labels)
+
+
+def known_rows(labels: npt.NDArray[Any], task: TaskName) -> npt.NDArray[np.bool_]:
+    """Which rows have only labels that the training split has, shape (num_rows,)."""
+    known = np.ones(len(labels), np.bool_)
+    if task == CLASSIFICATION:
+        known[:] = np.asarray(labels) != UNKNOWN_LABEL
+    if task == MULTI_LABEL:
+        known[:] = (np.asarray(labels) != UNKNOWN_SET).all(axis=1)
+    return known
 
 
 def _map(path: Path, dtype: str) -> npt.NDArray[Any]:

@@ -12,6 +12,7 @@ from fairlead.formats import dataset, evaluation, model, tokens
 from fairlead.formats.digests import of_file, of_json
 from fairlead.formats.evaluation import EvaluationReport
 from fairlead.formats.model import TrainingRecord
+from fairlead.names import CLASSIFICATION, MULTI_LABEL
 from fairlead.provenance import NOT_INSTALLED
 from fairlead.registry.records import Promotion
 
@@ -120,8 +121,10 @@ def _check_fit(candidate: Candidate, data_digest: str, tokens_digest: str) -> No
 
 def _links(training: TrainingRecord) -> Iterator[tuple[str, Any]]:
     """Name and value of everything that must be known; None or empty is missing; a commit may be (decision 007)."""
-    for name in ("run_id", "data_digest", "tokens_digest", "weights_digest", "labels"):
+    for name in ("run_id", "data_digest", "tokens_digest", "weights_digest"):
         yield name, getattr(training, name)
+    if training.task in (CLASSIFICATION, MULTI_LABEL):
+        yield "labels", training.labels
     for section in CONFIG_SECTIONS:
         yield f"config.{section}", training.config.get(section)
     for name in ("python", "torch", "packages_digest", "hardware"):

@@ -12,7 +12,7 @@ from fairlead import events, places
 from fairlead.errors import Conflict, NotFound
 from fairlead.formats.atomic import write_json
 from fairlead.formats.digests import canonical_json, short
-from fairlead.formats.model import CLASSIFIER_SIGNATURE, LANGUAGE_SIGNATURE, ModelManifest, list_files, manifest_digest
+from fairlead.formats.model import SIGNATURES, ModelManifest, list_files, manifest_digest
 from fairlead.names import MODEL_MANIFEST, version_prefix
 from fairlead.registry import open_registry
 from fairlead.registry.links import Candidate, check_recorded, read_candidate
@@ -79,7 +79,7 @@ def _manifest(candidate: Candidate, reservation: Reservation) -> ModelManifest:
     size = sum(path.stat().st_size for path in candidate.folder.rglob("*") if path.is_file())
     progress = events.Progress("register", f"digest {reservation.name}", size, "bytes")
     files, training = list_files(candidate.folder, progress.advance), candidate.training
-    signature = LANGUAGE_SIGNATURE if training.writes_text else CLASSIFIER_SIGNATURE
+    signature = SIGNATURES[training.task]
     return ModelManifest(
         project=candidate.project,
         version=reservation.number,

@@ -140,6 +140,7 @@ class MicroBatch:
     input_ids_BT: torch.Tensor
     attention_mask_BT: torch.Tensor
     labels_B: torch.Tensor
+    """As the tokens have them: class ids (B,), numbers (B,), or for multi-label data (B, C)."""
 
     def to(self, device: torch.device) -> "MicroBatch":
         """The same on `device`."""
@@ -187,7 +188,9 @@ def collate(arrays: TokenArrays, rows: Rows | Sequence[int], pad_token_id: int) 
 
 def gather_labels(arrays: TokenArrays, rows: Rows) -> torch.Tensor:
     """The labels of `rows`."""
-    return torch.from_numpy(np.asarray(arrays.labels[rows], dtype=np.int64))
+    labels = np.array(arrays.labels[rows])
+    # Class ids as torch's losses take them.
+    return torch.from_numpy(labels.astype(np.int64) if labels.dtype == np.int32 else labels)
 
 
 def random_state(seed: int, step: int, micro_batch: int) -> int:

@@ -15,9 +15,11 @@ from fairlead.errors import FairleadError
 from fairlead.formats.digests import of_file
 from fairlead.formats.model import WEIGHTS, TrainingRecord, read_training, write_training
 from fairlead.formats.tokens import TOKENIZER, TokensManifest
+from fairlead.names import MULTI_LABEL
 from fairlead.training.checkpoint import State
 from fairlead.training.distributed import Group
 from fairlead.training.job import Job
+from fairlead.training.outputs import class_thresholds
 
 FINISHED = "finished"
 
@@ -35,7 +37,8 @@ def write_finished(job: Job, tokens: TokensManifest, model: nn.Module, state: St
     temporary.mkdir(parents=True)
     _save_model(model, temporary)
     shutil.copytree(Path(job.tokens) / TOKENIZER, temporary, dirs_exist_ok=True)
-    write_training(temporary, _record(job, tokens, state, group, of_file(temporary / WEIGHTS)))
+    thresholds = class_thresholds(model) if tokens.task == MULTI_LABEL else []
+    write_training(temporary, _record(job, tokens, state, group, of_file(temporary / WEIGHTS), thresholds))
     shutil.rmtree(folder / FINISHED, ignore_errors=True)
     temporary.rename(folder / FINISHED)
 
@@ -67,7 +70,9 @@ def _save_model(model: nn.Module, folder: Path) -> None:
     model.save_pretrained(folder, max_shard_size="1TB")  # type: ignore[operator]
 
 
-def _record(job: Job, tokens: TokensManifest, state: State, group: Group, weights_digest: str) -> TrainingRecord:
+def _record(
+    job: Job, tokens: TokensManifest, state: State, group: Group, weights_digest: str, thresholds: list[float]
+) -> TrainingRecord:
     assert state.best is not None
     return TrainingRecord(
         run_id=job.run_id,
@@ -75,7 +80,9 @@ def _record(job: Job, tokens: TokensManifest, state: State, group: Group, weight
         data_digest=tokens.data_digest,
         tokens_digest=tokens.digest,
         weights_digest=weights_digest,
+        task=tokens.task,
         labels=tokens.labels,
+        thresholds=thresholds,
         max_length=tokens.max_length,
         config=job.sections(tokens.config),
         seed=job.training.seed,

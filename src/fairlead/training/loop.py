@@ -121,9 +121,10 @@ class Loop:
             part.load(load(found.contents[name]))
         self.average.exchange()
         fold_head_norm(self.model)
+        # The task knows the splits in the rows of the small embedding.
+        self.task.finish(self.model)
         if self._vocabulary:
             self._vocabulary.restore(self.model)
-        self.task.finish(self.model)
 
     def _step(self, step: int, progress: Progress) -> bool:
         """One update of the weights; whether any process was told to stop."""

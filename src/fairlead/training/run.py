@@ -17,7 +17,7 @@ from fairlead.formats.atomic import write_json
 from fairlead.formats.digests import of_json, short
 from fairlead.formats.model import Environment, TrainingRecord
 from fairlead.formats.tokens import UNKNOWN_LABEL, TokensManifest
-from fairlead.names import FRESH_ENV, LANGUAGE_MODELING, SCRATCH, VERSION_SCHEME, check_project
+from fairlead.names import CLASSIFICATION, FRESH_ENV, LANGUAGE_MODELING, SCRATCH, VERSION_SCHEME, check_project
 from fairlead.registry import Registry, open_registry
 from fairlead.registry.fetching import fetch_base
 from fairlead.stage import disk_sentence, stage
@@ -189,14 +189,17 @@ def _check_data(data: Path, tokens: Path) -> TokensManifest:
         raise Conflict(f"{tokens}: these are the tokens of another data version than {data}; run tokenize again")
     if manifest.task == LANGUAGE_MODELING:
         return manifest  # tokenize refuses a text that is too short, and there are no labels
-    if len(manifest.labels) < 2:
+    if manifest.task == CLASSIFICATION and len(manifest.labels) < 2:
         raise DataError(f"{tokens}: it has {len(manifest.labels)} class; a classifier needs at least 2")
     for split in (dataset.TRAIN, dataset.VALIDATION):
         labels = token_format.open_split(tokens, manifest, split).labels
         if len(labels) == 0:
             raise DataError(f"{tokens}: the split {split!r} has no rows; give it some")
-        if labels.min() <= UNKNOWN_LABEL or labels.max() >= len(manifest.labels):
-            row = int(np.flatnonzero((labels <= UNKNOWN_LABEL) | (labels >= len(manifest.labels)))[0])
+        known = token_format.known_rows(labels, manifest.task)
+        if manifest.task == CLASSIFICATION:
+            known &= (labels > UNKNOWN_LABEL) & (labels < len(manifest.labels))
+        if not known.all():
+            row = int(np.flatnonzero(~known)[0])
             raise DataError(f"{tokens}: row {row} of {split!r} has a label that training does not; remove the row")
     return manifest
 

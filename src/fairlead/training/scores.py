@@ -10,6 +10,7 @@ has it. `tp`, `fp`, `fn` are a class's true positives, false positives and false
     mcc                 correlation of predicted and true classes, -1 to 1   Gorodkin, 2004
     calibration_error   sum over bins b of n_b / n * |accuracy_b - confidence_b|   Guo et al., 2017, eq. 5
     perplexity          exp(loss)
+    average_precision   mean of the classes' areas under precision over recall, as steps
 
 `loss` is the mean of the plain loss (without smoothing, class weights or focus), so that runs with other
 objectives can be compared by it.
@@ -83,6 +84,25 @@ def multi_label_scores(
         "calibration_error": calibration_error(confidence_NC.ravel(), ((probabilities_NC >= 0.5) == true_NC).ravel()),
         "loss": float(losses_N.mean()),
     }
+
+
+def mean_average_precision(probabilities_NC: Floats, true_NC: Bools) -> float:
+    """Mean over the classes that occur of the average precision of each; 0 when none does."""
+    present = np.flatnonzero(true_NC.any(axis=0)).tolist()
+    found = [average_precision(probabilities_NC[:, c], true_NC[:, c]) for c in present]
+    return sum(found) / len(found) if found else 0.0
+
+
+def average_precision(probability_N: Floats, true_N: Bools) -> float:
+    """Sum over thresholds of precision times the gain in recall; equal probabilities are one threshold.
+
+    The definition of scikit-learn's `average_precision_score`; at least one row is true.
+    """
+    order = np.argsort(-probability_N, kind="stable")
+    falling, hits = probability_N[order], np.cumsum(true_N[order])
+    ends = np.flatnonzero(np.append(falling[1:] < falling[:-1], True))
+    gains = np.diff(hits[ends], prepend=0)
+    return float((hits[ends] / (ends + 1) * gains).sum() / hits[-1])
 
 
 def regression_scores(values_N: Floats, targets_N: Floats, losses_N: Floats) -> dict[str, float]:

@@ -17,15 +17,25 @@ import torch
 from torch import nn
 
 from fairlead.formats.tokens import TokenArrays
-from fairlead.names import CLASSIFICATION, LANGUAGE_MODELING, TaskName
-from fairlead.training.batches import MicroBatch, Rows
+from fairlead.names import CLASSIFICATION, LANGUAGE_MODELING, MULTI_LABEL, REGRESSION, TaskName
+from fairlead.training.batches import MicroBatch, Rows, collate, micro_batches
 from fairlead.training.blocks import Blocks
 from fairlead.training.config import TrainConfig
 from fairlead.training.language_task import language_scores, token_losses_BT
-from fairlead.training.losses import cross_entropy_B
-from fairlead.training.objective import check_loss, single_label_loss
+from fairlead.training.losses import binary_cross_entropy_B, cross_entropy_B
+from fairlead.training.objective import check_loss, multi_label_loss, regression_loss, single_label_loss
 from fairlead.training.outputs import class_names
-from fairlead.training.scores import classification_scores
+from fairlead.training.scale import Scale
+from fairlead.training.scores import (
+    classification_scores,
+    mean_average_precision,
+    multi_label_scores,
+    regression_scores,
+)
+from fairlead.training.thresholds import best_thresholds_C
+
+# Tokens of a forward pass without gradients, padding included.
+TOKENS_AT_ONCE = 8192
 
 Kept = npt.NDArray[np.float32]
 
@@ -108,7 +118,85 @@ def _language_modeling(config: TrainConfig, model: nn.Module, splits: Splits, de
     )
 
 
+def _multi_label(config: TrainConfig, model: nn.Module, splits: Splits, device: torch.device) -> Task:
+    train_NC, names = splits.train.labels, class_names(model)
+    positives_C = np.asarray(train_NC.sum(axis=0, dtype=np.int64))
+    loss_B = multi_label_loss(config, names, positives_C, len(train_NC), device)
+    true_NC = np.asarray(splits.validation.labels, dtype=np.bool_)
+
+    def keep(logits_BC: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
+        losses_B = binary_cross_entropy_B(logits_BC, batch.labels_B)
+        return torch.cat([logits_BC.float().sigmoid(), losses_B[:, None]], dim=1)
+
+    def scores(kept_NK: Kept) -> dict[str, float]:
+        probabilities_NC = kept_NK[:, :-1]
+        plain = multi_label_scores(probabilities_NC, true_NC, kept_NK[:, -1].astype(np.float64))
+        return {"average_precision": mean_average_precision(probabilities_NC, true_NC)} | plain
+
+    def finish(finished: nn.Module) -> None:
+        kept_NK = keep_all(finished, keep, splits.validation, splits.pad_token_id, len(names) + 1, device)
+        finished.config.thresholds = best_thresholds_C(kept_NK[:, :-1], true_NC)  # type: ignore[union-attr]
+
+    return Task(
+        losses=lambda logits_BC, batch: loss_B(logits_BC, batch.labels_B),
+        num_terms=len,
+        keep=keep,
+        num_kept=len(names) + 1,
+        scores=scores,
+        metric=config.metric_for(splits.task),
+        finish=finish,
+    )
+
+
+def _regression(config: TrainConfig, model: nn.Module, splits: Splits, device: torch.device) -> Task:
+    """The model learns numbers of mean 0 and standard deviation 1; the real ones are folded into it at the end."""
+    loss_B = regression_loss(config)
+    scale = Scale.of(np.asarray(splits.train.labels), model)
+    targets_N = np.asarray(splits.validation.labels, dtype=np.float64)
+
+    def losses(logits_BC: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
+        return loss_B(logits_BC[:, 0], scale.standard(batch.labels_B))
+
+    def keep(logits_BC: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
+        return torch.stack([logits_BC[:, 0].float(), losses(logits_BC, batch)], dim=1)
+
+    def scores(kept_N2: Kept) -> dict[str, float]:
+        standard_N, losses_N = kept_N2.T.astype(np.float64)
+        return regression_scores(standard_N * scale.std + scale.mean, targets_N, losses_N)
+
+    return Task(
+        losses=losses,
+        num_terms=len,
+        keep=keep,
+        num_kept=2,
+        scores=scores,
+        metric=config.metric_for(splits.task),
+        finish=scale.fold,
+    )
+
+
 MAKERS: dict[str, Callable[[TrainConfig, nn.Module, Splits, torch.device], Task]] = {
     CLASSIFICATION: _classification,
     LANGUAGE_MODELING: _language_modeling,
+    MULTI_LABEL: _multi_label,
+    REGRESSION: _regression,
 }
+
+
+@torch.no_grad()
+def keep_all(
+    model: nn.Module,
+    keep: Callable[[torch.Tensor, MicroBatch], torch.Tensor],
+    arrays: TokenArrays,
+    pad_token_id: int,
+    num_kept: int,
+    device: torch.device,
+) -> Kept:
+    """What `keep` keeps of every row of a split, (N, num_kept), by this process alone."""
+    kept_NK = np.zeros((arrays.num_rows, num_kept), np.float32)
+    model.eval()
+    for rows in micro_batches(np.arange(arrays.num_rows), arrays.lengths, TOKENS_AT_ONCE):
+        batch = collate(arrays, rows, pad_token_id).to(device)
+        logits = model(input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT).logits
+        kept_NK[rows] = keep(logits, batch).float().cpu().numpy()
+    return kept_NK
