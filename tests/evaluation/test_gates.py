@@ -62,7 +62,7 @@ def test_no_gate_and_no_champion_pass(evaluated: Any, tmp_path: Path) -> None:
     assert (verdict["passed"], verdict["champion_metric"], verdict["checks"]) == (True, "macro_f1", [])
     assert verdict["config"] == {
         "gate": {},
-        "champion_metric": "macro_f1",
+        "champion_metric": "auto",
         "champion_max_drop": 0.02,
         "parent_metric": "accuracy",
         "parent_max_drop": 0.002,

@@ -5,7 +5,7 @@ of it checked, and it scores the texts with its own tokenizer.
 """
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,13 @@ from tokenizers import Tokenizer
 
 from fairlead.data.tokenization import Encoder
 from fairlead.errors import Conflict, IntegrityError
-from fairlead.evaluation.metrics import measure
+from fairlead.evaluation.judges import JUDGES, Terms
 from fairlead.events import Progress
 from fairlead.formats import model as model_format
 from fairlead.formats.dataset import TEST, DataManifest
 from fairlead.formats.evaluation import ChampionScore, Evaluation
-from fairlead.formats.tokens import UNKNOWN_LABEL, TokenArrays, split_files
-from fairlead.names import MODEL_MANIFEST, ModelRef
+from fairlead.formats.tokens import TokenArrays, known_rows, map_split, split_files
+from fairlead.names import MODEL_MANIFEST, ModelRef, TaskName
 from fairlead.places import store_url
 from fairlead.registry import VersionRecord, open_registry
 from fairlead.storage.folders import download
@@ -35,8 +35,8 @@ class Question:
     manifest: DataManifest
     own: Evaluation
     own_weights_digest: str
-    positive: int | None
-    num_bins: int
+    own_task: TaskName
+    terms: Terms
 
 
 def score_champion(question: Question) -> tuple[ChampionScore | None, str | None]:
@@ -45,6 +45,8 @@ def score_champion(question: Question) -> tuple[ChampionScore | None, str | None
         champion = registry.champion(question.project)
         if champion is None:
             return None, None
+    if champion.manifest.training.task != question.own_task:
+        return None, f"{champion.name} learned another task and was not compared"
     # A version that continues another has the new classes last, not in order.
     if set(champion.manifest.labels) != set(question.own.labels):
         return None, f"{champion.name} knows other labels and was not compared"
@@ -89,13 +91,22 @@ def _score_again(version: VersionRecord, question: Question) -> dict[str, float]
         model = load_classifier(folder)
         pad_token_id = int(getattr(model.config, "pad_token_id", None) or 0)
         arrays = _tokenize(version, folder, question, Path(temporary))
-        logits_NC = score(model, arrays, pad_token_id, version.name)
-        true_N = np.asarray(arrays.labels)
-    known_N = true_N != UNKNOWN_LABEL
-    labels = version.manifest.labels
-    name = None if question.positive is None else question.own.labels[question.positive]
-    positive = labels.index(name) if name in labels else None
-    return measure(labels, true_N[known_N], logits_NC[known_N], question.num_bins, positive).metrics
+        outputs_NC = score(model, arrays, pad_token_id, version.name)
+        targets = np.asarray(arrays.labels)
+    known_N = known_rows(targets, question.own_task)
+    terms = _terms(version, question)
+    return JUDGES[question.own_task].measure(terms, targets[known_N], outputs_NC[known_N]).metrics
+
+
+def _terms(version: VersionRecord, question: Question) -> Terms:
+    labels, positive = version.manifest.labels, question.terms.positive
+    name = None if positive is None else question.own.labels[positive]
+    return replace(
+        question.terms,
+        labels=labels,
+        thresholds=version.manifest.training.thresholds,
+        positive=labels.index(name) if name in labels else None,
+    )
 
 
 def _download(version: VersionRecord, folder: Path) -> None:
@@ -116,11 +127,7 @@ def _tokenize(version: VersionRecord, folder: Path, question: Question, output: 
     if tokenizer.truncation is None:
         tokenizer.enable_truncation(version.manifest.training.max_length)
     progress = Progress("evaluate", f"tokenizing for {version.name}", question.manifest.splits[TEST].num_rows, "rows")
-    encoder = Encoder(tokenizer, None, np.dtype("uint32"), version.manifest.labels)
+    training = version.manifest.training
+    encoder = Encoder(tokenizer, None, np.dtype("uint32"), training.labels, training.task)
     encoder.write_split(question.data, output, TEST, progress)
-    files = split_files(output, TEST)
-    return TokenArrays(
-        tokens=np.fromfile(files["tokens"], "<u4"),
-        offsets=np.fromfile(files["offsets"], "<i8"),
-        labels=np.fromfile(files["labels"], "<i4"),
-    )
+    return map_split(split_files(output, TEST), "uint32", training.task, len(training.labels))

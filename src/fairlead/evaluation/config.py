@@ -7,17 +7,20 @@ from pydantic import Field, field_validator
 from fairlead.config import Config
 from fairlead.formats.evaluation import METRICS
 
+AUTO = "auto"
+
 
 class EvaluationConfig(Config):
     """How a trained model is judged."""
 
     gate: dict[str, float] = Field(default_factory=dict)
-    """Least value of a test metric by name (`macro_f1: 0.85`), or greatest of log_loss and calibration_error;
-    beyond it the run stops. Default: none."""
-    champion_metric: str = "macro_f1"
-    """Test metric compared with the current champion on the same rows. Default `macro_f1`."""
-    champion_max_drop: float = Field(0.02, ge=0, le=1)
-    """Points of champion_metric, 0 to 1, that a model may lose against the champion before the run stops.
+    """Least value of a test metric by name (`macro_f1: 0.85`), or greatest of those of which less is better
+    (log_loss, calibration_error, hamming_loss, rmse, mse, mae); beyond it the run stops. Default: none."""
+    champion_metric: str = AUTO
+    """Test metric compared with the current champion on the same rows. Default `auto`: `macro_f1`, for regression
+    `r2`."""
+    champion_max_drop: float = Field(0.02, ge=0)
+    """Points of champion_metric, in its own unit, that a model may lose against the champion before the run stops.
     Default 0.02."""
     parent_metric: str = "accuracy"
     """Test metric compared with the version that training continues, on that version's test rows.
@@ -40,7 +43,7 @@ class EvaluationConfig(Config):
     @field_validator("champion_metric", "parent_metric")
     @classmethod
     def _known_metric(cls, value: str) -> str:
-        return _check_metric(value)
+        return value if value == AUTO else _check_metric(value)
 
 
 def _check_metric(name: str) -> str:

@@ -42,7 +42,7 @@ def log_metrics(artifact: ScalarMetrics, evaluations: list[Evaluation], champion
 
 def notes_on(test: Evaluation) -> list[str]:
     """What the dashboard leaves out, for the report's notes."""
-    if len(test.labels) <= MAX_CATEGORIES:
+    if len(test.labels) <= MAX_CATEGORIES or not test.confusion:
         return []
     return [
         f"the dashboard shows no confusion matrix of {len(test.labels)} classes (at most {MAX_CATEGORIES}); "

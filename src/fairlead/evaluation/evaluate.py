@@ -18,16 +18,16 @@ from fairlead.evaluation.dashboard import (
     notes_on,
 )
 from fairlead.evaluation.inputs import Inputs
-from fairlead.evaluation.metrics import Scores, log_softmax, measure
-from fairlead.evaluation.mistakes import Mistake, worst_mistakes
+from fairlead.evaluation.judges import JUDGES, Answers
+from fairlead.evaluation.metrics import Curves
 from fairlead.evaluation.predictions import PREDICTION_SCHEMA, write_predictions
 from fairlead.evaluation.report import render
 from fairlead.events import result
 from fairlead.formats import dataset, tokens
 from fairlead.formats.atomic import write_bytes
 from fairlead.formats.dataset import TEST
-from fairlead.formats.evaluation import HTML, PREDICTIONS, Evaluation, EvaluationReport, write_report
-from fairlead.formats.tokens import UNKNOWN_LABEL
+from fairlead.formats.evaluation import CHAMPION_METRICS, HTML, PREDICTIONS, Evaluation, EvaluationReport, write_report
+from fairlead.formats.tokens import known_rows
 from fairlead.names import LANGUAGE_MODELING
 from fairlead.stage import stage
 
@@ -67,8 +67,9 @@ class Scored:
     """One evaluated data set with what only the report shows of it."""
 
     evaluation: Evaluation
-    scores: Scores
-    mistakes: list[Mistake]
+    curves: Curves | None
+    section: str
+    """The report's HTML."""
 
 
 def evaluate(
@@ -86,8 +87,8 @@ def evaluate(
         manifest=inputs.data_manifest,
         own=scored[0].evaluation,
         own_weights_digest=inputs.record.weights_digest,
-        positive=inputs.positive,
-        num_bins=settings.calibration_bins,
+        own_task=inputs.record.task,
+        terms=inputs.terms(settings),
     )
     champion, note = score_champion(question)
     notes += [note] if note else []
@@ -96,14 +97,15 @@ def evaluate(
         run_id=inputs.record.run_id,
         weights_digest=inputs.record.weights_digest,
         data_digest=inputs.data_manifest.digest,
+        task=inputs.record.task,
         evaluations=[one.evaluation for one in scored],
         champion=champion,
         parent=score_parent(question),
         notes=notes,
         config=settings.to_dict(),
     )
-    page = render(project, report, [(one.scores, one.mistakes) for one in scored])
-    return report, page.encode(), scored[0].scores.curves
+    page = render(project, report, [one.section for one in scored])
+    return report, page.encode(), scored[0].curves
 
 
 def evaluate_datasets(inputs: Inputs, settings: EvaluationConfig, output: Path) -> tuple[list[Scored], list[str]]:
@@ -129,32 +131,31 @@ def _evaluate_split(
     from fairlead.evaluation.scoring import score
 
     arrays = tokens.open_split(inputs.tokens, inputs.tokens_manifest, name)
-    logits_NC = score(model, arrays, inputs.tokens_manifest.pad_token_id, name)
-    true_N = np.asarray(arrays.labels)
-    known_N = true_N != UNKNOWN_LABEL
+    outputs_NC = score(model, arrays, inputs.tokens_manifest.pad_token_id, name)
+    targets, judge, terms = np.asarray(arrays.labels), JUDGES[inputs.record.task], inputs.terms(settings)
+    known_N = known_rows(targets, inputs.record.task)
     num_unknown = int((~known_N).sum())
     if num_unknown:
-        notes.append(f"{name}: {num_unknown} of {len(true_N)} rows have labels unknown to the model and were left out")
-    probabilities_NC = np.exp(log_softmax(logits_NC))
-    write_predictions(writer, name, inputs, probabilities_NC)
+        notes.append(f"{name}: {num_unknown} of {len(known_N)} rows have labels unknown to the model and were left out")
+    write_predictions(writer, name, inputs.data, *judge.say(terms, outputs_NC))
     if not known_N.any():
         if name == TEST:
             raise DataError("evaluate: no label of the test split is known to the model; check the test source")
         return None
-    scores = measure(inputs.labels, true_N[known_N], logits_NC[known_N], settings.calibration_bins, inputs.positive)
+    judgement = judge.measure(terms, targets[known_N], outputs_NC[known_N])
     evaluation = Evaluation(
         dataset=name,
         dataset_digest=inputs.data_manifest.splits[name].digest,
         num_rows=int(known_N.sum()),
         num_unknown_labels=num_unknown,
-        metrics=scores.metrics,
-        per_class=scores.per_class,
-        confusion=scores.confusion,
+        metrics=judgement.metrics,
+        per_class=judgement.per_class,
+        confusion=judgement.confusion,
         labels=inputs.labels,
     )
     rows = dataset.read_rows(inputs.data, name)
-    mistakes = worst_mistakes(rows, inputs.labels, true_N, probabilities_NC, settings.num_mistakes)
-    return Scored(evaluation, scores, mistakes)
+    answers = Answers(rows, targets, known_N, outputs_NC, settings.num_mistakes)
+    return Scored(evaluation, judgement.curves, judge.section(terms, evaluation, judgement, answers))
 
 
 def _rows(report: EvaluationReport) -> dict[str, Any]:
@@ -164,7 +165,7 @@ def _rows(report: EvaluationReport) -> dict[str, Any]:
         rows |= {f"{prefix}{name}": round(value, 4) for name, value in evaluation.metrics.items()}
     for kind, other in (("champion", report.champion), ("parent", report.parent)):
         if other:
-            shown = [name for name in ("accuracy", "macro_f1", "nats_per_character") if name in other.metrics]
-            scores = ", ".join(f"{name} {other.metrics[name]:.4f}" for name in shown)
-            rows[kind] = f"{other.version}: {scores}"
+            names = dict.fromkeys(("accuracy", CHAMPION_METRICS[report.task]))
+            found = [(name, other.metrics[name]) for name in names if name in other.metrics]
+            rows[kind] = f"{other.version}: {', '.join(f'{name} {value:.4f}' for name, value in found)}"
     return rows | ({"notes": "; ".join(report.notes)} if report.notes else {})

@@ -9,16 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from fairlead.errors import ConfigError, Conflict, GateFailed
-from fairlead.evaluation.config import EvaluationConfig
+from fairlead.evaluation.config import AUTO, EvaluationConfig
 from fairlead.events import result
 from fairlead.formats.atomic import write_json
-from fairlead.formats.evaluation import LOWER_IS_BETTER, ChampionScore, Evaluation, read_report
+from fairlead.formats.evaluation import (
+    CHAMPION_METRICS,
+    LOWER_IS_BETTER,
+    ChampionScore,
+    Evaluation,
+    EvaluationReport,
+    read_report,
+)
+from fairlead.names import CLASSIFICATION, TaskName
 from fairlead.registry.links import GATE_SETTINGS
 from fairlead.stage import stage
 
 VERDICT = "verdict.json"
 # Language models are compared by this one, whatever their tokenizers, unless another of theirs is set.
-LANGUAGE_METRIC = "nats_per_character"
 
 Check = dict[str, Any]
 
@@ -33,13 +40,12 @@ def gate_stage(evaluation: str, config: dict[str, Any], output: str) -> None:
     settings = EvaluationConfig.parse(config, where="evaluation")
     report = read_report(Path(evaluation))
     test = report.evaluations[0]
-    if LANGUAGE_METRIC in test.metrics and settings.champion_metric not in test.metrics:
-        settings = settings.model_copy(update={"champion_metric": LANGUAGE_METRIC})
-    checks = floor_checks(settings.gate, test) + champion_checks(settings, test, report.champion)
-    checks += parent_checks(settings, test, report.parent)
+    metric = champion_metric(settings, report)
+    checks = floor_checks(settings.gate, test) + champion_checks(settings, test, report.champion, metric)
+    checks += parent_checks(settings, test, report.parent, report.task)
     failed = [check for check in checks if not check["passed"]]
     Path(output).mkdir(parents=True, exist_ok=True)
-    verdict = {"passed": not failed, "champion_metric": settings.champion_metric, "checks": checks}
+    verdict = {"passed": not failed, "champion_metric": metric, "checks": checks}
     verdict["config"] = settings.model_dump(mode="json", include=set(GATE_SETTINGS))
     write_json(Path(output) / VERDICT, verdict)
     if failed:
@@ -53,14 +59,28 @@ def floor_checks(gate: dict[str, float], test: Evaluation) -> list[Check]:
     return [_check("floor", metric, _value(test, metric, "gate"), bound) for metric, bound in sorted(gate.items())]
 
 
-def champion_checks(settings: EvaluationConfig, test: Evaluation, champion: ChampionScore | None) -> list[Check]:
+def champion_metric(settings: EvaluationConfig, report: EvaluationReport) -> str:
+    """The metric that is compared with the champion's."""
+    return CHAMPION_METRICS[report.task] if settings.champion_metric == AUTO else settings.champion_metric
+
+
+def champion_checks(
+    settings: EvaluationConfig, test: Evaluation, champion: ChampionScore | None, metric: str
+) -> list[Check]:
     """The check against the champion, when there is one to compare with."""
-    return _drop_checks("champion", settings.champion_metric, settings.champion_max_drop, test, champion)
+    if champion is None and settings.champion_metric == AUTO:
+        return []
+    return _drop_checks("champion", metric, settings.champion_max_drop, test, champion)
 
 
-def parent_checks(settings: EvaluationConfig, test: Evaluation, parent: ChampionScore | None) -> list[Check]:
+def parent_checks(
+    settings: EvaluationConfig, test: Evaluation, parent: ChampionScore | None, task: TaskName
+) -> list[Check]:
     """The check against the version that training continued, on its test rows: the guard of incremental training."""
-    return _drop_checks("parent", settings.parent_metric, settings.parent_max_drop, test, parent) if parent else []
+    # The default is about single labels.
+    by_task = settings.parent_metric == AUTO or (task != CLASSIFICATION and settings.parent_metric == "accuracy")
+    metric = CHAMPION_METRICS[task] if by_task else settings.parent_metric
+    return _drop_checks("parent", metric, settings.parent_max_drop, test, parent) if parent else []
 
 
 def _drop_checks(kind: str, metric: str, drop: float, test: Evaluation, other: ChampionScore | None) -> list[Check]:

@@ -4,11 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairlead.errors import Conflict, IntegrityError
+from fairlead.evaluation.config import EvaluationConfig
+from fairlead.evaluation.judges import Terms
 from fairlead.formats import dataset, tokens
 from fairlead.formats.dataset import TEST, TRAIN, VALIDATION, DataManifest
 from fairlead.formats.digests import of_file
 from fairlead.formats.model import WEIGHTS, TrainingRecord, read_training
 from fairlead.formats.tokens import TokensManifest
+from fairlead.names import CLASSIFICATION
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,14 @@ class Inputs:
     @property
     def positive(self) -> int | None:
         """The rarer of two classes in the training split, the second of equals; None for more classes."""
-        if len(self.labels) != 2:
+        if len(self.labels) != 2 or self.record.task != CLASSIFICATION:
             return None
         counts = self.data_manifest.splits[TRAIN].label_counts
         return 0 if counts.get(self.labels[0], 0) < counts.get(self.labels[1], 0) else 1
+
+    def terms(self, settings: EvaluationConfig) -> Terms:
+        """What the model's outputs mean."""
+        return Terms(self.labels, self.record.thresholds, self.positive, settings.calibration_bins)
 
     @property
     def datasets(self) -> list[str]:

@@ -13,7 +13,7 @@ from fairlead.evaluation.report import STYLE
 from fairlead.formats import dataset
 from fairlead.formats.digests import short
 from fairlead.formats.evaluation import ChampionScore, Evaluation, EvaluationReport
-from fairlead.names import ModelRef
+from fairlead.names import LANGUAGE_MODELING, ModelRef
 from fairlead.registry import open_registry
 from fairlead.registry.fetching import fetch_version
 
@@ -40,6 +40,7 @@ def evaluate_language_model(
         run_id=inputs.record.run_id,
         weights_digest=inputs.record.weights_digest,
         data_digest=inputs.data_manifest.digest,
+        task=LANGUAGE_MODELING,
         evaluations=evaluations,
         champion=champion,
         notes=[note] if note else [],

@@ -36,7 +36,7 @@ def worst_mistakes(
     predicted_N, probability_N = probabilities_NC.argmax(axis=1), probabilities_NC.max(axis=1)
     wrong = np.flatnonzero((predicted_N != true_N) & (true_N >= 0))
     chosen = wrong[np.argsort(-probability_N[wrong], kind="stable")][:limit].tolist()
-    texts = _pick(rows, set(chosen))
+    texts = pick_texts(rows, set(chosen))
     return [
         Mistake(
             index=i,
@@ -50,7 +50,8 @@ def worst_mistakes(
     ]
 
 
-def _pick(rows: Iterable[tuple[str, str]], indices: set[int]) -> dict[int, str]:
+def pick_texts(rows: Iterable[tuple[str, str]], indices: set[int]) -> dict[int, str]:
+    """The beginnings of the texts with these indices."""
     if not indices:
         return {}
     last = max(indices)

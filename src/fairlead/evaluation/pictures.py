@@ -36,7 +36,7 @@ def confusion_picture(evaluation: Evaluation) -> str:
         if num_classes <= MAX_NUMBERED_CLASSES:
             _write_counts(axes, counts_CC, shares_CC)
         figure.colorbar(image, ax=axes, shrink=0.4, aspect=30, pad=0.01, label="share of the true class")
-        return _svg(figure)
+        return to_svg(figure)
 
 
 def reliability_picture(bins: list[Bin]) -> str:
@@ -55,7 +55,7 @@ def reliability_picture(bins: list[Bin]) -> str:
         axes.set(ylabel="accuracy", xlim=(0, 1.02), ylim=(0, 1.03))
         below.bar(centers, [b.num_rows for b in filled], widths, color=GREY, edgecolor="white")
         below.set(xlabel="probability of the predicted class", ylabel="rows")
-        return _svg(figure)
+        return to_svg(figure)
 
 
 def curves_picture(curves: Curves, share: float) -> str:
@@ -72,7 +72,7 @@ def curves_picture(curves: Curves, share: float) -> str:
         pr.set(xlabel="recall", ylabel="precision", title="precision and recall")
         for axes in (roc, pr):
             axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-        return _svg(figure)
+        return to_svg(figure)
 
 
 def _shown(evaluation: Evaluation) -> tuple[list[str], "np.ndarray[tuple[int, int], np.dtype[np.int64]]", np.ndarray]:
@@ -103,7 +103,8 @@ def _write_counts(axes: Axes, counts_CC: np.ndarray, shares_CC: np.ndarray) -> N
         axes.text(column, row, str(counts_CC[row, column]), ha="center", va="center", color=ink, fontsize=size)
 
 
-def _svg(figure: Figure) -> str:
+def to_svg(figure: Figure) -> str:
+    """The picture as inline SVG."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
         # Text is drawn by the reader's browser, which has the glyphs that matplotlib's font lacks.

@@ -1,12 +1,11 @@
 """predictions.parquet: what the model said to every text, for whoever wants to look closer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
 import pyarrow as pa
 
-from fairlead.evaluation.inputs import Inputs
 from fairlead.formats import dataset
 
 ROWS_PER_WRITE = 8192
@@ -21,14 +20,12 @@ PREDICTION_SCHEMA = pa.schema(
 )
 
 
-def write_predictions(writer: Any, name: str, inputs: Inputs, probabilities_NC: npt.NDArray[Any]) -> None:
+def write_predictions(writer: Any, name: str, data: Path, said: Sequence[str], surely: Sequence[float | None]) -> None:
     """Append one row for each text of a data set, 8,192 in memory at a time."""
-    predicted_N, probability_N = probabilities_NC.argmax(axis=1), probabilities_NC.max(axis=1)
     start = 0
-    for labels in _chunks(label for _, label in dataset.read_rows(inputs.data, name)):
+    for labels in _chunks(label for _, label in dataset.read_rows(data, name)):
         stop = start + len(labels)
-        predicted = [inputs.labels[i] for i in predicted_N[start:stop]]
-        columns = [[name] * len(labels), range(start, stop), labels, predicted, probability_N[start:stop]]
+        columns = [[name] * len(labels), range(start, stop), labels, said[start:stop], surely[start:stop]]
         arrays = [pa.array(column, field.type) for column, field in zip(columns, PREDICTION_SCHEMA, strict=True)]
         writer.write_table(pa.Table.from_arrays(arrays, schema=PREDICTION_SCHEMA))
         start = stop

@@ -1,16 +1,12 @@
 """The report for people: one HTML file that fetches nothing, with every text escaped."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 
-from fairlead.evaluation.metrics import Scores
-from fairlead.evaluation.mistakes import Mistake
-from fairlead.evaluation.pictures import MAX_CLASSES, confusion_picture, curves_picture, reliability_picture
+from fairlead.evaluation.markup import Cell, table
 from fairlead.formats.digests import short
 from fairlead.formats.evaluation import LOWER_IS_BETTER, METRICS, Evaluation, EvaluationReport
-
-NUM_CONFUSED_PAIRS = 15
 
 STYLE = """
 :root { color-scheme: light; }
@@ -28,13 +24,9 @@ th { background: #f7fafc; position: sticky; top: 0; } .n { text-align: right; }
 svg { height: auto; } .pair { display: flex; flex-wrap: wrap; gap: 2rem; }
 """
 
-Shown = tuple[Scores, list[Mistake]]
-Cell = str | int | float
 
-
-def render(project: str, report: EvaluationReport, shown: Sequence[Shown]) -> str:
-    """The whole page; `shown` has the scores and mistakes of each of the report's evaluations, in order."""
-    sections = [_data_set(e, *s) for e, s in zip(report.evaluations, shown, strict=True)]
+def render(project: str, report: EvaluationReport, sections: Sequence[str]) -> str:
+    """The whole page; `sections` are what is shown of each of the report's evaluations, in order, as HTML."""
     parts = [
         f"<h1>{escape(project)}</h1>",
         f"<p class=from>run {escape(report.run_id)} · weights {short(report.weights_digest)} · "
@@ -42,7 +34,7 @@ def render(project: str, report: EvaluationReport, shown: Sequence[Shown]) -> st
         *(f"<p class=note>{escape(note)}</p>" for note in report.notes),
         "<h2>Summary</h2>",
         _summary(report),
-        *sections,
+        *(_head(e) + section for e, section in zip(report.evaluations, sections, strict=True)),
         "<h2>Settings</h2>",
         f"<pre>{escape(json.dumps(report.config, indent=2, sort_keys=True))}</pre>",
     ]
@@ -66,82 +58,9 @@ def _summary(report: EvaluationReport) -> str:
             scores = [other.metrics.get(name, "–") for name in present]
             rows.insert(1, [f"{kind} {other.version}", report.evaluations[0].num_rows, *scores])
     heads = [name.replace("_", " ") + (" ↓" if name in LOWER_IS_BETTER else "") for name in present]
-    return _table(["data set", "rows", *heads], rows)
+    return table(["data set", "rows", *heads], rows)
 
 
-def _data_set(evaluation: Evaluation, scores: Scores, mistakes: list[Mistake]) -> str:
+def _head(evaluation: Evaluation) -> str:
     digest = short(evaluation.dataset_digest)
-    pictures = [_figure(reliability_picture(scores.bins), f"Reliability; calibration error {_error(evaluation)}")]
-    if scores.curves:
-        positive = evaluation.per_class[scores.curves.positive].support / evaluation.num_rows
-        caption = f"Two-class curves of {scores.curves.positive!r}"
-        pictures.append(_figure(curves_picture(scores.curves, positive), caption))
-    more = ""
-    if len(evaluation.labels) > MAX_CLASSES:
-        more = f"; the {MAX_CLASSES} classes with most mistakes of {len(evaluation.labels)}"
-    parts = [
-        f"<h2>{escape(evaluation.dataset)}</h2><p class=from>{evaluation.num_rows} rows · {digest}</p>",
-        f"<div class=pair>{''.join(pictures)}</div>",
-        "<h3>Confusion</h3>",
-        _figure(confusion_picture(evaluation), f"Rows are true classes, columns predicted ones{more}"),
-        _table(["true", "predicted", "rows"], _confused(evaluation)),
-        "<h3>Classes</h3>",
-        f"<div class=scroll>{_table(['class', 'precision', 'recall', 'F1', 'rows'], _classes(evaluation))}</div>",
-        f"<h3>The {len(mistakes)} mistakes it was surest of</h3>" if mistakes else "<h3>No mistakes to show</h3>",
-        _mistakes(mistakes),
-    ]
-    return "\n".join(parts)
-
-
-def _classes(evaluation: Evaluation) -> list[list[Cell]]:
-    """The weakest first: that is where work pays."""
-    ordered = sorted(evaluation.per_class.items(), key=lambda item: (item[1].support == 0, item[1].f1, item[0]))
-    return [[label, s.precision, s.recall, s.f1, s.support] for label, s in ordered]
-
-
-def _confused(evaluation: Evaluation) -> list[list[Cell]]:
-    pairs = [
-        (count, evaluation.labels[i], evaluation.labels[j])
-        for i, row in enumerate(evaluation.confusion)
-        for j, count in enumerate(row)
-        if i != j and count
-    ]
-    pairs.sort(key=lambda pair: (-pair[0], pair[1], pair[2]))
-    return [[true, predicted, count] for count, true, predicted in pairs[:NUM_CONFUSED_PAIRS]]
-
-
-def _mistakes(mistakes: list[Mistake]) -> str:
-    if not mistakes:
-        return ""
-    head = _row("th", ["row", "text", "true", "predicted", "probability", "of the true one"])
-    rows = [
-        f"<tr><td class=n>{m.index}</td><td class=text dir=auto>{escape(m.text)}</td>"
-        f"<td class=label>{escape(m.label)}</td><td class='label low'>{escape(m.predicted)}</td>"
-        f"<td class=n>{m.probability:.4f}</td><td class=n>{m.label_probability:.4f}</td></tr>"
-        for m in mistakes
-    ]
-    return f"<table>{head}{''.join(rows)}</table>"
-
-
-def _error(evaluation: Evaluation) -> str:
-    return f"{evaluation.metrics['calibration_error']:.4f}"
-
-
-def _figure(svg: str, caption: str) -> str:
-    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-def _table(heads: Iterable[str], rows: Sequence[Sequence[Cell]]) -> str:
-    if not rows:
-        return ""
-    return f"<table>{_row('th', heads)}{''.join(_row('td', row) for row in rows)}</table>"
-
-
-def _row(tag: str, cells: Iterable[Cell]) -> str:
-    return "<tr>" + "".join(_cell(tag, cell) for cell in cells) + "</tr>"
-
-
-def _cell(tag: str, cell: Cell) -> str:
-    if isinstance(cell, str):
-        return f"<{tag}>{escape(cell)}</{tag}>"
-    return f"<{tag} class=n>{cell:.4f}</{tag}>" if isinstance(cell, float) else f"<{tag} class=n>{cell:,}</{tag}>"
+    return f"<h2>{escape(evaluation.dataset)}</h2><p class=from>{evaluation.num_rows} rows · {digest}</p>\n"

@@ -2,7 +2,8 @@
 
 evaluation.json       EvaluationReport
 report.html           the same for people, one file without scripts from elsewhere
-predictions.parquet   one row a text: dataset, index, label, predicted, probability
+predictions.parquet   one row a text: dataset, index, label, predicted, probability; sets of labels are JSON
+                      lists, numbers are text, and these two have no probability
 """
 
 import json
@@ -14,6 +15,7 @@ from pydantic import Field
 from fairlead.config import Config
 from fairlead.errors import NotFound
 from fairlead.formats.atomic import write_json
+from fairlead.names import CLASSIFICATION, LANGUAGE_MODELING, MULTI_LABEL, REGRESSION, TaskName
 
 REPORT = "evaluation.json"
 HTML = "report.html"
@@ -21,13 +23,20 @@ PREDICTIONS = "predictions.parquet"
 
 # Metrics of which less is better; of all others more is.
 LANGUAGE_METRICS = ("nats_per_character", "bits_per_byte", "loss", "perplexity")
-LOWER_IS_BETTER = frozenset({"log_loss", "calibration_error", *LANGUAGE_METRICS})
+LOWER_IS_BETTER = frozenset({"log_loss", "calibration_error", "hamming_loss", "rmse", "mse", "mae", *LANGUAGE_METRICS})
 # In the order in which reports show them.
 METRICS = (
-    *("accuracy", "macro_f1", "weighted_f1", "f1", "roc_auc", "average_precision"),
-    *("log_loss", "calibration_error"),
+    *("accuracy", "macro_f1", "weighted_f1", "micro_f1", "subset_accuracy", "f1", "roc_auc", "average_precision"),
+    *("r2", "pearson", "spearman", "rmse", "mse", "mae", "hamming_loss", "log_loss", "calibration_error"),
     *LANGUAGE_METRICS,
 )
+# What a model is compared with the champion by when nothing is said.
+CHAMPION_METRICS: dict[TaskName, str] = {
+    CLASSIFICATION: "macro_f1",
+    MULTI_LABEL: "macro_f1",
+    REGRESSION: "r2",
+    LANGUAGE_MODELING: "nats_per_character",
+}
 
 
 class ClassScores(Config):
@@ -41,6 +50,8 @@ class ClassScores(Config):
     """Harmonic mean of the two."""
     support: int
     """Rows of the class."""
+    average_precision: float | None = None
+    """Area under precision over recall, 0 to 1; for multi-label classes that occur."""
 
 
 class Evaluation(Config):
@@ -55,13 +66,15 @@ class Evaluation(Config):
     num_unknown_labels: int = 0
     """Rows left out because the model does not know their label."""
     metrics: dict[str, float]
-    """accuracy, macro_f1, weighted_f1, log_loss, calibration_error; for two classes also roc_auc,
-    average_precision and f1 of the rarer class; of language models nats_per_character, bits_per_byte, loss (nats
-    a token) and perplexity; a metric that the rows do not define is left out."""
+    """By task. Classification: accuracy, macro_f1, weighted_f1, log_loss, calibration_error; for two classes also
+    roc_auc, average_precision and f1 of the rarer class. Multi-label: subset_accuracy, macro_f1, micro_f1,
+    weighted_f1, average_precision, hamming_loss, log_loss, calibration_error. Regression: r2, pearson, spearman,
+    rmse, mse, mae. Language: nats_per_character, bits_per_byte, loss (nats a token), perplexity. A metric that the
+    rows do not define is left out."""
     per_class: dict[str, ClassScores]
-    """By label."""
+    """By label; empty for numbers."""
     confusion: list[list[int]]
-    """Rows are true classes, columns predicted ones, in the order of the labels."""
+    """Rows are true classes, columns predicted ones, in the order of the labels; empty but for classification."""
     labels: list[str]
     """Order of `confusion`."""
 
@@ -88,6 +101,8 @@ class EvaluationReport(Config):
     """The weights that were evaluated."""
     data_digest: str
     """The data version."""
+    task: TaskName = CLASSIFICATION
+    """What the model learned."""
     evaluations: list[Evaluation]
     """The test split first."""
     champion: ChampionScore | None = None

@@ -160,18 +160,16 @@ MULTI_LABEL_SIGNATURE = Signature(
 REGRESSION_SIGNATURE = Signature(
     inputs=CLASSIFIER_SIGNATURE.inputs, outputs=[Field(name="value", datatype="FP32", shape=[-1])]
 )
+LANGUAGE_SIGNATURE = Signature(
+    inputs=[Field(name="text", datatype="BYTES", shape=[-1])],
+    outputs=[Field(name="text", datatype="BYTES", shape=[-1])],
+)
 SIGNATURES: dict[TaskName, Signature] = {
     CLASSIFICATION: CLASSIFIER_SIGNATURE,
     MULTI_LABEL: MULTI_LABEL_SIGNATURE,
     REGRESSION: REGRESSION_SIGNATURE,
     LANGUAGE_MODELING: LANGUAGE_SIGNATURE,
 }
-
-
-LANGUAGE_SIGNATURE = Signature(
-    inputs=[Field(name="text", datatype="BYTES", shape=[-1])],
-    outputs=[Field(name="text", datatype="BYTES", shape=[-1])],
-)
 
 
 class ModelManifest(Config):
