@@ -115,6 +115,13 @@ def test_patience_stops_early_and_keeps_the_best(make_loop: MakeLoop, tmp_path: 
     assert loop.state.best.step == 3 * (accuracy.index(max(accuracy)) + 1) == loop.state.step - 6
 
 
+def test_the_last_weights_are_kept_when_asked(make_loop: MakeLoop, tmp_path: Path) -> None:
+    # At this rate nothing is learned, so that no validation is better than an early one.
+    changes = {"learning_rate": 1e-6, "schedule": "constant", "metric": "accuracy", "keep": "last"}
+    loop = finish(make_loop, tmp_path, epochs=2, eval_every_steps=4, **changes)
+    assert loop.state.best is not None and loop.state.best.step == loop.state.step == 18
+
+
 @pytest.mark.parametrize("metric", ["macro_f1", "accuracy", "loss"])
 def test_the_best_step_is_that_of_the_metric(make_loop: MakeLoop, tmp_path: Path, metric: str) -> None:
     loop = finish(make_loop, tmp_path, metric=metric, epochs=2, eval_every_steps=4)

@@ -30,6 +30,7 @@ RULES = (
     Needs("beta2", "optimizer", ("adamw", "adam", "muon")),
     Needs("rmsprop_decay", "optimizer", ("rmsprop",)),
     Needs("epsilon", "optimizer", ("adamw", "adam", "rmsprop", "adagrad", "muon")),
+    Needs("patience", "keep", ("best",)),
     Needs("warmup_share", "warmup_steps", (None,)),
     Needs("final_rate_share", "schedule", ("linear", "cosine")),
 )

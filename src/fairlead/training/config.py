@@ -147,6 +147,9 @@ class TrainConfig(Config):
     metric: Metric | Literal["auto"] = "auto"
     """Validation metric that picks the best step and stops early. Default `auto`: the task's own, `macro_f1` for
     classification."""
+    keep: Literal["best", "last"] = "best"
+    """Whose weights are the model: the `best` validation's, or the `last` step's, where too few rows are held out to
+    tell two steps apart. Default `best`."""
     patience: int | None = Field(None, ge=1)
     """Validations without improvement after which training stops. Default: never."""
     checkpoint_every_steps: int = Field(200, ge=1)

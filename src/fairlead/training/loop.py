@@ -220,9 +220,9 @@ class Loop:
         return True
 
     def _judge(self, metrics: dict[str, float]) -> None:
-        """Note whether this step is the best so far, and whether patience has run out."""
+        """Note whether this step's weights are the ones to keep, and whether patience has run out."""
         name, best = self.task.metric, self.state.best
-        if is_better(name, metrics[name], best.metrics[name] if best else None):
+        if self.config.keep == "last" or is_better(name, metrics[name], best.metrics[name] if best else None):
             self._advance(validated=True, best=Best(step=self.state.step, metrics=metrics), validations_without_gain=0)
             return
         without_gain = self.state.validations_without_gain + 1
