@@ -12,7 +12,8 @@
     ├── StorageError              the object store or the disk did not do what was asked
     ├── RegistryError             the registry's database did not do what was asked
     ├── TrainingError             training stopped (a rank died or hangs)
-    │   └── NumericalError        the loss or the gradient is not a number (exit 2, a retry cannot help)
+    │   ├── NumericalError        the loss or the gradient is not a number (exit 2, a retry cannot help)
+    │   └── Stopped               it was told to, and its state is kept
     ├── ClusterError              Kubernetes or Kubeflow Pipelines did not do what was asked
     └── Overloaded                there is no room for the request now
 
@@ -90,6 +91,10 @@ class NumericalError(TrainingError):
 
     exit_code = 2
     retryable = False
+
+
+class Stopped(TrainingError):
+    """Training was told to stop, and has kept its state."""
 
 
 class ClusterError(FairleadError):

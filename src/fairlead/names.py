@@ -39,6 +39,9 @@ STORE_ENV = "FAIRLEAD_STORE"
 REGISTRY_ENV = "FAIRLEAD_REGISTRY"
 EVENTS_ENV = "FAIRLEAD_EVENTS"
 FRESH_ENV = "FAIRLEAD_FRESH"
+CLUSTER_ENV = "FAIRLEAD_CLUSTER"
+POD_ENV = "FAIRLEAD_POD"
+NAMESPACE_ENV = "FAIRLEAD_NAMESPACE"
 CHECKPOINTS_ENV = "FAIRLEAD_CHECKPOINTS"
 
 # Where checkpoints may be kept by name: in the home folder, in the object store.
@@ -72,6 +75,11 @@ def version_name(project: str, number: int) -> str:
 def version_prefix(project: str, number: int) -> str:
     """The object key prefix of a model version, ending in `/`: `models/support_topics/v0003/`."""
     return f"models/{project}/v{number:04d}/"
+
+
+def run_prefix(run_id: str) -> str:
+    """The object key prefix of what the nodes of a run hand each other: `runs/run_43b037d9b5be/`."""
+    return f"runs/{run_id}/"
 
 
 def kubernetes_name(project: str) -> str:

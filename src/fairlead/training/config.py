@@ -31,6 +31,7 @@ Weight = Annotated[float, Field(gt=0, le=1e6)]
 
 # These say how a run is carried out, not what it learns: a run resumes though they changed.
 CARRYING_OUT = (
+    "nodes",
     "processes",
     "threads",
     "activation_checkpointing",
@@ -164,8 +165,10 @@ class TrainConfig(Config):
     hang_timeout_seconds: float = Field(300, ge=2, le=86400)
     """Seconds without progress after which a process is taken to hang, is named and ended, so that a retry resumes;
     starting, compiling and writing may take six times as long. Default 300."""
+    nodes: int = Field(1, ge=1, le=1024)
+    """Machines that train together; more than one are started on a cluster by Kubeflow Trainer. Default 1."""
     processes: int | None = Field(None, ge=1, le=1024)
-    """Processes, one a device. Default: one a GPU, or one on CPU."""
+    """Processes, one a device; those of each node. Default: one a GPU, or one on CPU."""
     threads: int | None = Field(None, ge=1, le=1024)
     """CPU threads of each process. Default: physical cores shared among the processes."""
     seed: int = Field(0, ge=0, lt=2**32)

@@ -8,7 +8,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -22,16 +21,18 @@ import torch.distributed as dist
 
 import fairlead
 from fairlead import errors, openmp
-from fairlead.errors import ConfigError, FairleadError, TrainingError
+from fairlead.errors import ConfigError, FairleadError, Stopped, TrainingError
 from fairlead.training import heartbeat
 from fairlead.training.config import TrainConfig
 from fairlead.training.hang import Watch
 from fairlead.training.heartbeat import Phase
+from fairlead.training.nodes import JOIN_SECONDS, Node
 from fairlead.training.stopping import SHUTDOWN_SECONDS, handing_on_signals
 
 WORKER = "fairlead.training.worker"
 BROADCAST_BYTES = 256 << 20
 TOPOLOGY = Path("/sys/devices/system/cpu")
+ALONE = Node()
 
 
 @dataclass(frozen=True)
@@ -93,14 +94,21 @@ def device_here() -> torch.device:
 
 
 def num_processes(config: TrainConfig) -> int:
-    """How many processes train. Raises ConfigError when the devices or the batch cannot be shared so."""
+    """How many processes train on this machine. Raises ConfigError when devices or batch cannot be shared so."""
     num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     processes = config.processes or num_gpus or 1
     if num_gpus and processes > num_gpus:
         raise ConfigError(f"training.processes: {processes} is more than the {num_gpus} GPUs here; lower it")
-    if processes > config.batch_size:
+    return check_shares(config, processes)
+
+
+def check_shares(config: TrainConfig, processes: int) -> int:
+    """Return `processes`, those of each node, when there is an example for each. Raises ConfigError otherwise."""
+    everywhere = processes * config.nodes
+    if everywhere > config.batch_size:
+        setting = "training.processes" if config.nodes == 1 else "training.nodes times training.processes"
         raise ConfigError(
-            f"training.processes: {processes} is more than training.batch_size ({config.batch_size}); "
+            f"{setting}: {everywhere} is more than training.batch_size ({config.batch_size}); "
             "lower it or raise the batch size"
         )
     return processes
@@ -131,11 +139,12 @@ def _cpu_limit() -> int | None:
         return None
 
 
-def launch(job: Path, run_id: str, processes: int, threads: int, hang_timeout: float) -> str:
-    """Run the worker on `job` in every rank and wait; the name of the signal that told this process to stop, or "".
+def launch(job: Path, run_id: str, processes: int, threads: int, hang_timeout: float, node: Node = ALONE) -> str:
+    """Run the worker on `job` in every rank of this machine and wait; `node` says which of several it is.
 
-    A signal is handed on to the ranks, which write a checkpoint and end. Raises the error that a rank
-    raised, with the rank named; TrainingError when one was killed, or hung.
+    Returns the name of the signal that told this process to stop, or "". A signal is handed on to the ranks,
+    which write a checkpoint and end. Raises the error that a rank raised, with the rank named; TrainingError
+    when one was killed, or hung, or when the other machines did not come.
     """
     # Importing the launcher takes a second, which only this stage should pay.
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
@@ -147,17 +156,13 @@ def launch(job: Path, run_id: str, processes: int, threads: int, hang_timeout: f
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with (
         tempfile.TemporaryDirectory(prefix="fairlead-ranks-") as logs,
-        _environment(threads),
-        Watch(processes, hang_timeout) as watch,
+        _environment(threads, node),
+        Watch(processes, hang_timeout, node.rank, node.count) as watch,
     ):
         config = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
+            **node.rendezvous(),
             nproc_per_node=processes,
             run_id=run_id,
-            rdzv_backend="c10d",
-            rdzv_endpoint=f"127.0.0.1:{_free_port()}",
-            local_addr="127.0.0.1",
             max_restarts=0,
             shutdown_timeout=SHUTDOWN_SECONDS,
             logs_specs=DefaultLogsSpecs(log_dir=logs),
@@ -168,14 +173,25 @@ def launch(job: Path, run_id: str, processes: int, threads: int, hang_timeout: f
         # A rank that was told to stop may die of it; what it says itself goes first.
         told = ended.signal and min(map(_echo, failures.values())) > 0
         raise watch.verdict or (stopped(ended.signal) if told else failure(failures)) from ended.error
+    if isinstance(ended.error, dist.DistError):
+        raise TrainingError(_apart(node, ended.error)) from ended.error
     if ended.error:
         raise ended.error
     return ended.signal
 
 
-def stopped(by: str) -> TrainingError:
+
+def _apart(node: Node, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:300]
+    return (
+        f"train: the {node.count} nodes did not meet at {node.address}:{node.port} within {JOIN_SECONDS} s, says "
+        f"node {node.rank} ({reason}); see whether each has its pod and room for it, then run again"
+    )
+
+
+def stopped(by: str) -> Stopped:
     """The error of a run that was told to stop."""
-    return TrainingError(f"train: it was stopped by {by} and its state is kept; run again to go on from there")
+    return Stopped(f"train: it was stopped by {by} and its state is kept; run again to go on from there")
 
 
 def failure(failures: Mapping[int, Any]) -> FairleadError:
@@ -189,13 +205,17 @@ def failure(failures: Mapping[int, Any]) -> FairleadError:
     return TrainingError(f"train: rank {rank} failed ({reason}); see the log above, then run again to resume")
 
 
+def is_echo(text: str) -> bool:
+    """Whether an error's text is what a rank says when another one is gone."""
+    return any(sign in text for sign in ("gloo", "NCCL", "Connection", "connection", "Broken pipe"))
+
+
 def _echo(failed: Any) -> int:
     """0 for a sentence of ours, 1 for any other cause, 2 for what a rank says when another one is gone."""
     kind, text = _message(failed)
     if isinstance(getattr(errors, kind, None), type):
         return 0
-    gone = any(sign in text for sign in ("gloo", "NCCL", "Connection", "connection", "Broken pipe"))
-    return 2 if gone or failed.exitcode in (-signal.SIGTERM, -signal.SIGINT) else 1
+    return 2 if is_echo(text) or failed.exitcode in (-signal.SIGTERM, -signal.SIGINT) else 1
 
 
 def _message(failed: Any) -> tuple[str, str]:
@@ -208,15 +228,8 @@ def _message(failed: Any) -> tuple[str, str]:
     return kind, " ".join(text.split())[:2000]
 
 
-def _free_port() -> int:
-    """A port for the rendezvous: two launches from one process then never share a store."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 @contextlib.contextmanager
-def _environment(threads: int) -> Iterator[None]:
+def _environment(threads: int, node: Node) -> Iterator[None]:
     """What the ranks inherit; the launcher copies this process's environment."""
     source = str(Path(fairlead.__file__).parent.parent)
     path = os.pathsep.join(dict.fromkeys([source, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]))
@@ -231,7 +244,8 @@ def _environment(threads: int) -> Iterator[None]:
         # The ranks run the package that this process runs, installed or not.
         "PYTHONPATH": path,
     }
-    if sys.platform == "linux":
+    # Several machines find each other over the interface of their host names, which is gloo's default.
+    if sys.platform == "linux" and node.count == 1:
         values["GLOO_SOCKET_IFNAME"] = os.environ.get("GLOO_SOCKET_IFNAME", "lo")
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)

@@ -27,6 +27,7 @@ from fairlead.training.batches import make_plan
 from fairlead.training.blocks import open_rows
 from fairlead.training.checkpoint import BLOCKED, open_checkpoints
 from fairlead.training.config import CARRYING_OUT, ModelConfig, TrainConfig
+from fairlead.training.elsewhere import Elsewhere, recall, train_elsewhere
 from fairlead.training.finished import copy_finished, hardware, read_finished
 from fairlead.training.incremental import check_parent
 from fairlead.training.job import Job
@@ -36,12 +37,19 @@ from fairlead.training.metrics import LOGGING_SHARE
 
 @stage("train")
 def train_stage(
-    project: str, data: str, tokens: str, model: dict[str, Any], training: dict[str, Any], output: str
+    project: str,
+    data: str,
+    tokens: str,
+    model: dict[str, Any],
+    training: dict[str, Any],
+    output: str,
+    elsewhere: Elsewhere | None = None,
 ) -> None:
     """Train a model on tokenized data and leave its folder, with training.json, at `output`.
 
     The run's name follows from all that it depends on, so the same call after a kill goes on from
-    the last checkpoint, and after the end gives the same model again.
+    the last checkpoint, and after the end gives the same model again. With `training.nodes` above 1
+    `elsewhere` has the machines train it.
     """
     check_project(project)
     model_config = ModelConfig.parse(model, where="model")
@@ -49,16 +57,18 @@ def train_stage(
     manifest = _check_data(Path(data), Path(tokens))
     _check_tokenizer(manifest, model_config)
     config.metric_for(manifest.task)
-    processes = distributed.num_processes(config)
+    processes = _num_processes(config)
     job = _plan(project, Path(data), Path(tokens), manifest, model_config, config, processes)
     if os.environ.get(FRESH_ENV):
         shutil.rmtree(job.folder, ignore_errors=True)
         open_checkpoints(job.checkpoints).remove_all()
+    if config.nodes > 1:
+        recall(job, fresh=bool(os.environ.get(FRESH_ENV)))
     found = read_finished(Path(job.folder))
     if found:
         print(f"train: {job.run_id} is finished; its model is used (remove {job.folder} to train anew)", flush=True)
     with open_registry() as registry:
-        record = _note(registry, found, manifest) if found else _train(registry, job, manifest, processes)
+        record = _note(registry, found, manifest) if found else _train(registry, job, manifest, processes, elsewhere)
         costs = _costs(registry, job.run_id)
     copy_finished(Path(job.folder), Path(output))
     _clean(job)
@@ -119,12 +129,23 @@ def _plan(
     )
 
 
-def _train(registry: Registry, job: Job, manifest: TokensManifest, processes: int) -> TrainingRecord:
-    """Train in `processes` ranks, with the run's beginning and end in the registry."""
-    environment = provenance.environment(hardware(distributed.device_here()), processes, job.threads)
+def _num_processes(config: TrainConfig) -> int:
+    """Processes on this machine; with several, those of each, as far as it is known here."""
+    if config.nodes == 1:
+        return distributed.num_processes(config)
+    return distributed.check_shares(config, config.processes or 1)
+
+
+def _train(
+    registry: Registry, job: Job, manifest: TokensManifest, processes: int, elsewhere: Elsewhere | None
+) -> TrainingRecord:
+    """Train in `processes` ranks a machine, with the run's beginning and end in the registry."""
+    nodes = job.training.nodes
+    device = hardware(distributed.device_here()) if nodes == 1 else f"cluster: {nodes} nodes"
+    environment = provenance.environment(device, nodes * processes, job.threads)
     _start(registry, job.run_id, job.project, manifest, job.sections(manifest.config), environment)
     try:
-        record = _launch(job, processes)
+        record = _launch(job, processes, elsewhere)
     # Whatever stopped it: a run left `running` would be waited for for ever.
     except Exception as error:
         registry.finish_run(job.run_id, "failed", reason=_reason(error))
@@ -171,15 +192,23 @@ def _finish(registry: Registry, record: TrainingRecord) -> None:
     registry.finish_run(record.run_id, "finished", weights_digest=record.weights_digest, metrics=record.validation)
 
 
-def _launch(job: Job, processes: int) -> TrainingRecord:
-    with tempfile.TemporaryDirectory(prefix="fairlead-job-") as folder:
-        path = Path(folder) / "job.json"
-        write_json(path, job.to_dict())
-        told = distributed.launch(path, job.run_id, processes, job.threads, job.training.hang_timeout_seconds)
+def _launch(job: Job, processes: int, elsewhere: Elsewhere | None) -> TrainingRecord:
+    if job.training.nodes > 1:
+        train_elsewhere(job, elsewhere)
+        told = ""
+    else:
+        told = _launch_here(job, processes)
     record = read_finished(Path(job.folder))
     if record is None:
         raise distributed.stopped(told or "a signal to its processes")
     return record
+
+
+def _launch_here(job: Job, processes: int) -> str:
+    with tempfile.TemporaryDirectory(prefix="fairlead-job-") as folder:
+        path = Path(folder) / "job.json"
+        write_json(path, job.to_dict())
+        return distributed.launch(path, job.run_id, processes, job.threads, job.training.hang_timeout_seconds)
 
 
 def _check_data(data: Path, tokens: Path) -> TokensManifest:
