@@ -15,7 +15,8 @@ def train(
     training: dict,  # type: ignore[type-arg]
     output: Output[Model],
 ):
-    """Train a classifier, one process a device."""
+    """Train a model, one process a device, on as many machines as its settings say."""
+    from fairlead.cluster.training import on_cluster
     from fairlead.training.run import train_stage
 
-    train_stage(project, data.path, tokens.path, model, training, output.path)
+    train_stage(project, data.path, tokens.path, model, training, output.path, elsewhere=on_cluster)

@@ -40,9 +40,42 @@ METADATA = {
 }
 
 
+# Kinds that no CRD serves, as far as the manifests use them (rbac.authorization.k8s.io/v1).
+_WORDS = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+_REFERENCE = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["kind", "name"],
+    "properties": {name: {"type": "string"} for name in ("apiGroup", "kind", "name", "namespace")},
+}
+_RULE = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["apiGroups", "resources", "verbs"],
+    "properties": dict.fromkeys(("apiGroups", "resources", "resourceNames", "verbs"), _WORDS),
+}
+
+
+def _built_in(properties: dict[str, Any]) -> dict[str, Any]:
+    known = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": METADATA, **properties}
+    return {"type": "object", "additionalProperties": False, "required": list(known), "properties": known}
+
+
+_ROLE = _built_in({"rules": {"type": "array", "items": _RULE}})
+_BINDING = _built_in({"roleRef": _REFERENCE, "subjects": {"type": "array", "items": _REFERENCE}})
+BUILT_IN = {
+    ("rbac.authorization.k8s.io/v1", "Role"): _ROLE,
+    ("rbac.authorization.k8s.io/v1", "ClusterRole"): _ROLE,
+    ("rbac.authorization.k8s.io/v1", "RoleBinding"): _BINDING,
+    ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"): _BINDING,
+}
+
+
 @functools.cache
 def schema_of(crds: Path, api_version: str, kind: str) -> dict[str, Any] | None:
-    """The schema of a kind, made strict; None when no CRD under `crds` serves it."""
+    """The schema of a kind, made strict; None when no CRD under `crds` serves it and it is not built in."""
+    if (api_version, kind) in BUILT_IN:
+        return BUILT_IN[api_version, kind]
     group, _, version_name = api_version.partition("/")
     for path in sorted(crds.rglob("*.yaml")):
         text = path.read_text("utf-8")

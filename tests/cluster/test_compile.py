@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -61,7 +62,9 @@ def test_images_are_set_by_kind_of_step(tmp_path: Path) -> None:
 
 def test_the_digest_of_a_pinned_image_reaches_the_step(tmp_path: Path) -> None:
     package, _ = compiled(tmp_path, CompileSettings(torch_image="b/torch@sha256:12ab"))
-    assert container(package, "train")["env"] == [{"name": "FAIRLEAD_IMAGE_DIGEST", "value": "sha256:12ab"}]
+    environment = {e["name"]: e["value"] for e in container(package, "train")["env"]}
+    assert environment["FAIRLEAD_IMAGE_DIGEST"] == "sha256:12ab"
+    assert json.loads(environment["FAIRLEAD_CLUSTER"]) == {"torch_image": "b/torch@sha256:12ab"}
     assert "env" not in container(package, "ingest")
 
 
@@ -77,6 +80,23 @@ def test_resources_and_retries_reach_the_package(tmp_path: Path) -> None:
     assert container(package, "ingest")["resources"]["resourceMemoryLimit"] == "3Gi"
     tasks = package["root"]["dag"]["tasks"]
     assert {name: task["retryPolicy"]["maxRetryCount"] for name, task in tasks.items()} == dict.fromkeys(STAGES, 2)
+
+
+def test_a_step_that_only_starts_many_nodes_asks_for_little_and_passes_on_the_rest(tmp_path: Path) -> None:
+    config = ProjectConfig.parse({"project": "topics", "data": {"source": "s3://raw/t.csv"}, "training": {"nodes": 2}})
+    settings = CompileSettings(gpus=8, memory="64Gi", queue="gpu", light_memory="3Gi", home_claim="scratch")
+    package, platform = compiled(tmp_path, settings, config=config)
+    train = container(package, "train")
+    assert "accelerator" not in train["resources"] and train["resources"]["resourceMemoryLimit"] == "3Gi"
+    assert container(package, "evaluate")["resources"]["resourceMemoryLimit"] == "64Gi"
+    passed = json.loads(next(e["value"] for e in train["env"] if e["name"] == "FAIRLEAD_CLUSTER"))
+    assert passed == {"gpus": 8, "memory": "64Gi", "queue": "gpu"} and CompileSettings.parse(passed)
+    fields = kubernetes_config(platform, "train")["fieldPathAsEnv"]
+    assert {f["name"]: f["fieldPath"] for f in fields} == {
+        "FAIRLEAD_POD": "metadata.name",
+        "FAIRLEAD_NAMESPACE": "metadata.namespace",
+    }
+    assert "emptyDirMounts" not in kubernetes_config(platform, "train")
 
 
 def test_without_gpus_none_is_asked_for(tmp_path: Path) -> None:

@@ -20,11 +20,11 @@ class CompileSettings(Config):
     torch_image: str | None = None
     """Image of tokenize, train and evaluate. Default: the one `make images` builds for this release."""
     gpus: int = Field(0, ge=0, le=64)
-    """GPUs of train; evaluate gets one when this is not 0. Default 0: CPU only."""
+    """GPUs of train, on each of its nodes; evaluate gets one when this is not 0. Default 0: CPU only."""
     gpu_type: str = "nvidia.com/gpu"
     """Name of the GPU resource. Default `nvidia.com/gpu`."""
     cpu: Cpu = "2"
-    """CPUs that tokenize, train and evaluate ask for; there is no limit. Default 2."""
+    """CPUs that tokenize, train (each of its nodes) and evaluate ask for; there is no limit. Default 2."""
     memory: Memory = "8Gi"
     """Memory that tokenize, train and evaluate ask for and may use, shared memory included. Default 8Gi."""
     light_cpu: Cpu = "1"
@@ -47,5 +47,14 @@ class CompileSettings(Config):
     cache_ingest: bool = False
     """Whether Kubeflow may reuse an ingest of the same addresses: only right when the run gives `source_digest`,
     as `fairlead run --on cluster` does. Default false."""
+    training_runtime: ObjectName = "fairlead-torch"
+    """ClusterTrainingRuntime of Kubeflow Trainer that runs the nodes when `training.nodes` is above 1. Default
+    `fairlead-torch`, which is in manifests/trainer; Trainer's own is called `torch-distributed`."""
+    queue: ObjectName | None = None
+    """LocalQueue of Kueue that the nodes wait in. Default: none, they start when there is room."""
+    tolerations: list[dict[str, str | int]] = Field(default_factory=list, max_length=32)
+    """Taints that the nodes' pods tolerate, as Kubernetes writes them. Default: none."""
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    """Labels of the machines that the nodes' pods may run on. Default: any."""
     namespace: ObjectName | None = None
     """Namespace of the Kubernetes-native manifests. Default: none, so that kustomize sets it."""

@@ -54,7 +54,8 @@ def compile_package(
     With `config`, its settings become the defaults of the pipeline's parameters.
     """
     settings = settings or CompileSettings()
-    pipeline, defaults = _settled(settings), pipeline_arguments(config) if config else None
+    pipeline = _settled(settings, config.training.nodes if config else 1)
+    defaults = pipeline_arguments(config) if config else None
     text = _compiled(pipeline, pipeline_parameters=defaults)
     if kubernetes_native:
         text = _compiled(
@@ -81,14 +82,14 @@ def _names(namespace: str | None, digest: str) -> compiler.KubernetesManifestOpt
     )
 
 
-def _settled(settings: CompileSettings) -> BaseComponent:
+def _settled(settings: CompileSettings, nodes: int) -> BaseComponent:
     try:
         from kfp import kubernetes
     except ImportError as error:
         raise ConfigError("compile: kfp-kubernetes is not installed; pip install 'fairlead[cluster]'") from error
     from pipelines.training import training_pipeline
 
-    return training_pipeline(settler(settings, kubernetes))
+    return training_pipeline(settler(settings, kubernetes, nodes))
 
 
 def _compiled(pipeline: BaseComponent, **options: Any) -> str:

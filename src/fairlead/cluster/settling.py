@@ -1,11 +1,21 @@
 """What a compiled task is given beside its inputs: image, resources, shared memory, environment."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 from components.images import HOME, LIGHT_IMAGE, USER_ID
 from fairlead.cluster.config import CompileSettings
-from fairlead.names import AT_HOME, CHECKPOINTS_ENV, IN_STORE, REGISTRY_ENV, STORE_ENV
+from fairlead.names import (
+    AT_HOME,
+    CHECKPOINTS_ENV,
+    CLUSTER_ENV,
+    IN_STORE,
+    NAMESPACE_ENV,
+    POD_ENV,
+    REGISTRY_ENV,
+    STORE_ENV,
+)
 from fairlead.provenance import IMAGE_DIGEST_ENV
 
 Keys = tuple[str, ...]
@@ -14,19 +24,38 @@ Keys = tuple[str, ...]
 SECRET_KEYS: Keys = (REGISTRY_ENV,)
 OPTIONAL_SECRET_KEYS: Keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 CONFIG_KEYS: Keys = (STORE_ENV,)
+NODE_SETTINGS = {
+    "torch_image",
+    "gpus",
+    "gpu_type",
+    "cpu",
+    "memory",
+    "shm_size",
+    "secret",
+    "training_runtime",
+    "queue",
+    "tolerations",
+    "node_selector",
+}
 OPTIONAL_CONFIG_KEYS: Keys = ("AWS_ENDPOINT_URL", "AWS_REGION")
 
 
-def settler(settings: CompileSettings, kubernetes: Any) -> Callable[[Any], Any]:
-    """A function that gives a task of KFP what `settings` say; `kubernetes` is the module kfp.kubernetes."""
+def settler(settings: CompileSettings, kubernetes: Any, nodes: int = 1) -> Callable[[Any], Any]:
+    """A function that gives a task of KFP what `settings` say; `kubernetes` is the module kfp.kubernetes.
+
+    With several `nodes`, train only starts and follows them: it asks for what a light step does.
+    """
+    thin = nodes > 1
 
     def settle(task: Any) -> Any:
-        _place(task, settings)
+        _place(task, settings, light=task.container_spec.image == LIGHT_IMAGE, thin=thin)
         _connect(task, settings, kubernetes)
         kubernetes.set_security_context(task, run_as_user=USER_ID, run_as_group=USER_ID, run_as_non_root=True)
         if task.name == "train":
+            _introduce(task, settings, kubernetes)
             # A pod's disk is gone with it.
             task.set_env_variable(CHECKPOINTS_ENV, AT_HOME if settings.home_claim else IN_STORE)
+        if task.name == "train" and not thin:
             kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory", size_limit=settings.shm_size)  # noqa: S108
             if settings.home_claim:
                 kubernetes.mount_pvc(task, settings.home_claim, HOME)
@@ -37,10 +66,10 @@ def settler(settings: CompileSettings, kubernetes: Any) -> Callable[[Any], Any]:
     return settle
 
 
-def _place(task: Any, settings: CompileSettings) -> None:
-    light = task.container_spec.image == LIGHT_IMAGE
+def _place(task: Any, settings: CompileSettings, light: bool, thin: bool) -> None:
     image = settings.light_image if light else settings.torch_image
-    cpu, memory = (settings.light_cpu, settings.light_memory) if light else (settings.cpu, settings.memory)
+    small = light or (thin and task.name == "train")
+    cpu, memory = (settings.light_cpu, settings.light_memory) if small else (settings.cpu, settings.memory)
     if image:
         task.set_container_image(image)
         _, pinned, digest = image.partition("@")
@@ -48,11 +77,20 @@ def _place(task: Any, settings: CompileSettings) -> None:
             # A container cannot ask for its own digest; it belongs to every model version's provenance.
             task.set_env_variable(IMAGE_DIGEST_ENV, digest)
     task.set_cpu_request(cpu).set_memory_request(memory).set_memory_limit(memory)
-    gpus = {"train": settings.gpus, "evaluate": min(settings.gpus, 1)}.get(task.name, 0)
+    gpus = {"train": 0 if thin else settings.gpus, "evaluate": min(settings.gpus, 1)}.get(task.name, 0)
     if gpus:
         task.set_accelerator_type(settings.gpu_type).set_accelerator_limit(gpus)
     if settings.retries:
         task.set_retry(settings.retries, backoff_duration="30s", backoff_factor=2.0)
+
+
+def _introduce(task: Any, settings: CompileSettings, kubernetes: Any) -> None:
+    """Tell train which pod it is, and what the nodes are given that it may start (fairlead.cluster.nodes)."""
+    chosen = settings.model_dump(mode="json", include=NODE_SETTINGS, exclude_defaults=True)
+    if chosen:
+        task.set_env_variable(CLUSTER_ENV, json.dumps(chosen, sort_keys=True))
+    for name, path in ((POD_ENV, "metadata.name"), (NAMESPACE_ENV, "metadata.namespace")):
+        kubernetes.use_field_path_as_env(task, name, path)
 
 
 def _connect(task: Any, settings: CompileSettings, kubernetes: Any) -> None:
