@@ -17,7 +17,7 @@ from fairlead.cluster.pods import JOBSET_LABEL, End
 from fairlead.cluster.served import Served
 from fairlead.cluster.trainjob import QUEUE_LABEL
 from fairlead.cluster.watching import DELETED, FAILED, Inbox, News, last_lines, tail, watch
-from fairlead.errors import ClusterError, FairleadError, NotFound, TrainingError
+from fairlead.errors import ClusterError, ConfigError, FairleadError, NotFound, TrainingError
 from fairlead.stage import EXIT_DO_NOT_RETRY
 
 TRAINJOB, POD = "TrainJob", "pod"
@@ -50,7 +50,8 @@ class Following:
     def run(self) -> bool:
         """Follow to the end. False when this step was told to end before; raises the reason when it failed."""
         selector = f"metadata.name={self.name}"
-        watch(self.api, TRAINJOB, collection(self.api, self.served), self.inbox, self._stopped, fieldSelector=selector)
+        path = collection(self.api, self.served)
+        watch(self.api, TRAINJOB, path, self.inbox, self._stopped, self.found, fieldSelector=selector)
         pods_path, label = f"/api/v1/namespaces/{self.api.namespace}/pods", f"{JOBSET_LABEL}={self.name}"
         watch(self.api, POD, pods_path, self.inbox, self._stopped, labelSelector=label)
         try:
@@ -111,12 +112,14 @@ class Following:
 
     def _hear_end(self, name: str, node: int, ended: End) -> None:
         self.ends[name] = (node, ended)
-        for line in last_lines(self.api, name, LAST_LINES):
+        lines = last_lines(self.api, name, LAST_LINES)
+        for line in lines:
             print(f"node {node} | {line}", flush=True)
         what = "was taken away by the cluster" if ended.disrupted else "failed"
         self._say(f"node {node}: pod {name} {what} ({ended})")
         if ended.exit_code == EXIT_DO_NOT_RETRY:
-            raise self.failure(f"node {node} ended with {ended}")
+            said = next((line[7:] for line in reversed(lines) if line.startswith("error: ")), ended.message)
+            raise ConfigError(said or f"TrainJob {self.name}: node {node} ended with {ended}; see its log above")
 
     def _hear_all_pods(self) -> None:
         """Look once more: the TrainJob's end may be known before those of its pods."""

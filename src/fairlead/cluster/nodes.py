@@ -60,7 +60,9 @@ def _stopped_sentence(by: str, told_nodes: bool, found: Object) -> str:
 def _cause(job: Job, error: FairleadError) -> FairleadError:
     """The error that a node told of, where that says more than the cluster does."""
     with suppress(FairleadError):
-        if isinstance(error, TrainingError) and (told := exchange.failures(open_store(places.store_url()), job.run_id)):
+        if isinstance(error, TrainingError | ConfigError) and (
+            told := exchange.failures(open_store(places.store_url()), job.run_id)
+        ):
             cause = exchange.error_of(told[0])
             return type(cause)(f"{cause} (node {told[0].node})")
     return error

@@ -23,15 +23,24 @@ class News:
 Inbox = queue.SimpleQueue[News]
 
 
-def watch(api: ApiServer, about: str, path: str, inbox: Inbox, stopped: threading.Event, **selector: str) -> None:
+def watch(
+    api: ApiServer,
+    about: str,
+    path: str,
+    inbox: Inbox,
+    stopped: threading.Event,
+    found: Object | None = None,
+    **selector: str,
+) -> None:
     """Put what happens to the objects that `selector` chooses into `inbox`, from a thread of its own.
 
+    `found` is one that was there before: if it is gone by the first look, that is told.
     After a lost watch everything is listed again, and what is no longer there is told as deleted. A
     server that is away for a minute, or refuses, ends this with FAILED and the error.
     """
 
     def run() -> None:
-        known: dict[str, Object] = {}
+        known: dict[str, Object] = {found["metadata"]["uid"]: found} if found else {}
         lost_since: float | None = None
         while not stopped.is_set():
             try:
