@@ -180,7 +180,6 @@ def launch(job: Path, run_id: str, processes: int, threads: int, hang_timeout: f
     return ended.signal
 
 
-
 def _apart(node: Node, error: Exception) -> str:
     reason = " ".join(str(error).split())[:300]
     return (

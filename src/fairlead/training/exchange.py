@@ -142,7 +142,7 @@ def error_of(failure: Failure) -> FairleadError:
 def clear(store: ObjectStore, run_id: str, everything: bool = False) -> None:
     """Remove what only the training of a run needed; with `everything` its finished model, too."""
     prefix = run_prefix(run_id)
-    for part in ("tokens/", "base/", "failures/", "checkpoints/"):
+    for part in ("tokens/", "base/", "failures/"):
         remove(store, prefix + part, first="")
     store.delete(prefix + HANDOVER)
     if everything:

@@ -37,7 +37,7 @@ def node_stage(run_id: str) -> None:
     node, store = Node.from_environment(), open_store(places.store_url())
     exchange.forget(store, run_id, node.rank)
     with _reported(store, run_id, node):
-        job = exchange.take_over(store, run_id, places.checkpoints(run_id))
+        job = exchange.take_over(store, run_id, places.run_folder(run_id))
         _train(job, node)
         if node.is_first:
             _give_back(store, job)

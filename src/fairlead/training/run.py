@@ -17,7 +17,15 @@ from fairlead.formats.atomic import write_json
 from fairlead.formats.digests import of_json, short
 from fairlead.formats.model import Environment, TrainingRecord
 from fairlead.formats.tokens import UNKNOWN_LABEL, TokensManifest
-from fairlead.names import CLASSIFICATION, FRESH_ENV, LANGUAGE_MODELING, SCRATCH, VERSION_SCHEME, check_project
+from fairlead.names import (
+    CLASSIFICATION,
+    FRESH_ENV,
+    IN_STORE,
+    LANGUAGE_MODELING,
+    SCRATCH,
+    VERSION_SCHEME,
+    check_project,
+)
 from fairlead.registry import Registry, open_registry
 from fairlead.registry.fetching import fetch_base
 from fairlead.stage import disk_sentence, stage
@@ -124,9 +132,15 @@ def _plan(
         model=model,
         training=config,
         folder=str(places.run_folder(name)),
-        checkpoints=places.checkpoints_url(name, config.checkpoints),
+        checkpoints=_checkpoints_url(name, config),
         threads=distributed.num_threads(config, processes),
     )
+
+
+def _checkpoints_url(name: str, config: TrainConfig) -> str:
+    """Where checkpoints are kept: for several machines, which share no disk, always an object store."""
+    url = places.checkpoints_url(name, config.checkpoints)
+    return url if config.nodes == 1 or url.startswith("s3://") else places.checkpoints_url(name, IN_STORE)
 
 
 def _num_processes(config: TrainConfig) -> int:
