@@ -160,8 +160,9 @@ class TrainConfig(Config):
     FAIRLEAD_CHECKPOINTS, else `home`; a compiled pipeline without a `home_claim` sets `store`."""
     keep_checkpoints: int = Field(2, ge=1)
     """Latest checkpoints kept, besides the best weights. Default 2."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of forward and backward; weights stay fp32. Default `fp32`."""
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
+    """Arithmetic of forward and backward; weights, their averages and sums of gradients stay fp32. `auto` is `bf16`
+    where the processor or GPU has instructions for it, and `fp32` elsewhere. Default `fp32`."""
     hang_timeout_seconds: float = Field(300, ge=2, le=86400)
     """Seconds without progress after which a process is taken to hang, is named and ended, so that a retry resumes;
     starting, compiling and writing may take six times as long. Default 300."""

@@ -29,6 +29,7 @@ from fairlead.training.distributed import Group
 from fairlead.training.layout import check_layout
 from fairlead.training.loop import Loop
 from fairlead.training.models import build_model
+from fairlead.training.precision import resolve
 from fairlead.training.range_curve import RangeCurve, RunningMean, judge, rate_of
 from fairlead.training.tasks import Splits
 
@@ -85,7 +86,7 @@ def run(job: RangeJob) -> RangeCurve:
     torch.use_deterministic_algorithms(True)
     folder = Path(job.tokens)
     manifest = token_format.read_manifest(folder)
-    config = _settings(job)
+    config = resolve(_settings(job), distributed.device_here())
     train, validation = (open_rows(folder, manifest, name, config) for name in ("train", "validation"))
     base = _base(job.model)
     torch.manual_seed(job.training.seed)

@@ -41,6 +41,7 @@ from fairlead.training.incremental import check_parent
 from fairlead.training.job import Job
 from fairlead.training.layout import check_layout
 from fairlead.training.metrics import LOGGING_SHARE
+from fairlead.training.precision import resolve
 
 
 @stage("train")
@@ -61,7 +62,7 @@ def train_stage(
     """
     check_project(project)
     model_config = ModelConfig.parse(model, where="model")
-    config = TrainConfig.parse(training, where="training")
+    config = resolve(TrainConfig.parse(training, where="training"), distributed.device_here())
     manifest = _check_data(Path(data), Path(tokens))
     _check_tokenizer(manifest, model_config)
     config.metric_for(manifest.task)

@@ -1,0 +1,30 @@
+"""Which arithmetic forward and backward passes use on the machine at hand."""
+
+from pathlib import Path
+
+import torch
+
+from fairlead.training.config import TrainConfig
+
+CPUINFO = Path("/proc/cpuinfo")
+# Processors that multiply bfloat16 faster than float32: twice (AVX512-BF16) or 6 to 8 times (AMX).
+BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+
+
+def resolve(config: TrainConfig, device: torch.device) -> TrainConfig:
+    """`config` with `auto` replaced by what `device` does fast, so that a run's record says what was used."""
+    if config.precision != "auto":
+        return config
+    return config.model_copy(update={"precision": "bf16" if has_fast_bf16(device) else "fp32"})
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether `device` has instructions for bfloat16."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    try:
+        lines = CPUINFO.read_text("utf-8").splitlines()
+    except OSError:
+        return False
+    flags = next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), [])
+    return not BF16_FLAGS.isdisjoint(flags)

@@ -1,0 +1,27 @@
+"""`auto` becomes what the machine does fast; what was asked for stays."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fairlead.training import precision
+from fairlead.training.config import TrainConfig
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [("fma avx512f avx512_bf16", "bf16"), ("amx_tile amx_bf16", "bf16"), ("fma avx2 avx512f", "fp32")],
+)
+def test_auto_follows_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, expected: str) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n")
+    monkeypatch.setattr(precision, "CPUINFO", tmp_path / "cpuinfo")
+    assert precision.resolve(TrainConfig(precision="auto"), CPU).precision == expected
+    assert precision.resolve(TrainConfig(precision="fp32"), CPU).precision == "fp32"
+
+
+def test_a_machine_that_does_not_say_gets_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "CPUINFO", tmp_path / "absent")
+    assert precision.resolve(TrainConfig(precision="auto"), CPU).precision == "fp32"
