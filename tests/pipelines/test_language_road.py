@@ -1,0 +1,51 @@
+"""A language model goes the whole road: text in, a registered version out, and a prompt continued by it."""
+
+from pathlib import Path
+
+from fairlead.cluster.local import LocalRun, run_local
+from fairlead.formats.evaluation import HTML, read_report
+from fairlead.formats.model import LANGUAGE_SIGNATURE
+from fairlead.inference.config import GenerationConfig
+from fairlead.inference.generation import Writer
+from fairlead.names import ModelRef
+from fairlead.project import ProjectConfig
+from fairlead.registry import open_registry
+from fairlead.registry.fetching import fetch_version
+
+TEXT = "".join(f"the {a} saw the {b} and ran\n" for a in ("cat", "dog", "fox") for b in ("hen", "rat")) * 40
+
+
+def go(source: Path, *, until: str | None = None, **gate: float) -> LocalRun:
+    values = {
+        "project": "tiny_tales",
+        "data": {"source": str(source), "task": "language_modeling", "test_fraction": 0.2},
+        "tokenization": {"kind": "character", "max_length": 16},
+        "model": {"depth": 1, "dropout": 0},
+        "training": {"epochs": 3, "batch_size": 16, "learning_rate": 0.01, "optimizer": "muon", "threads": 1},
+        "evaluation": {"gate": gate},
+    }
+    return run_local(ProjectConfig.parse(values), until=until)
+
+
+def test_a_text_becomes_a_version_that_writes(tmp_path: Path) -> None:
+    source = tmp_path / "tales.txt"
+    source.write_text(TEXT)
+    done = go(source, nats_per_character=0.9, perplexity=3)
+    evaluated = done.stages["evaluate"].folder
+    metrics = read_report(evaluated).evaluations[0].metrics
+    assert 0 < metrics["nats_per_character"] < 0.9 and metrics["bits_per_byte"] > metrics["nats_per_character"]
+    page = (evaluated / HTML).read_text("utf-8")
+    assert "What it writes" in page and "nats a character" in page
+    with open_registry() as registry:
+        version = registry.resolve(ModelRef.parse("tiny_tales"))
+    assert version.manifest.signature == LANGUAGE_SIGNATURE and version.manifest.labels == []
+    assert version.metrics["nats_per_character"] == metrics["nats_per_character"]
+    writer = Writer.load(fetch_version("tiny_tales"))
+    found = writer.write(["the dog saw the "], GenerationConfig(temperature=0, stop=["\n"], max_new_tokens=40))[0]
+    assert found.text and set(found.text) <= set(TEXT) - {"\n"} and found.ended == "stop"
+    # Another text makes another version, compared with the champion by its own tokenizer.
+    source.write_text(TEXT.replace("fox", "owl"))
+    again = go(source, until="gate")
+    champion = read_report(again.stages["evaluate"].folder).champion
+    assert champion is not None and champion.version == "tiny_tales_v1"
+    assert champion.metrics["nats_per_character"] > 0
