@@ -12,8 +12,8 @@ from typing import Any
 from kserve import InferOutput, InferResponse
 
 from fairlead.formats.model import ModelManifest
-from fairlead.inference.engine import Prediction
-from serving.questions import LABEL, PROBABILITIES, PROBABILITY, Question
+from fairlead.inference.answers import Answer
+from serving.questions import PROBABILITIES, Question
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Stamp:
         return {f"x-fairlead-{name.replace('_', '-')}": value for name, value in self.parameters().items()}
 
 
-def answer(question: Question, predictions: Sequence[Prediction], stamp: Stamp) -> dict[str, Any] | InferResponse:
+def answer(question: Question, predictions: Sequence[Answer], stamp: Stamp) -> dict[str, Any] | InferResponse:
     """The answer in the protocol of the question."""
     if question.request is None:
         return _answer_v1(question, predictions, stamp)
@@ -45,7 +45,7 @@ def answer(question: Question, predictions: Sequence[Prediction], stamp: Stamp) 
         response_id=question.request.id or stamp.prediction_id,
         model_name=stamp.model_name,
         model_version=stamp.manifest.name,
-        infer_outputs=[_tensor(name, predictions, stamp.manifest.labels) for name in question.outputs],
+        infer_outputs=[_tensor(name, predictions, stamp.manifest) for name in question.outputs],
         parameters=stamp.parameters(),
         use_binary_outputs=question.request.use_binary_outputs,
         requested_outputs=_requested(question),
@@ -59,21 +59,25 @@ def _requested(question: Question) -> list[Any] | None:
     return requested if requested and len(requested) == len(question.outputs) else None
 
 
-def _answer_v1(question: Question, predictions: Sequence[Prediction], stamp: Stamp) -> dict[str, Any]:
-    rows: list[dict[str, Any]] = [{LABEL: p.label, PROBABILITY: p.probability} for p in predictions]
+def _answer_v1(question: Question, predictions: Sequence[Answer], stamp: Stamp) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = [p.to_dict() for p in predictions]
     if PROBABILITIES in question.outputs:
         for row, prediction in zip(rows, predictions, strict=True):
             row[PROBABILITIES] = dict(zip(stamp.manifest.labels, prediction.probabilities, strict=True))
     return {"predictions": rows, "model_name": stamp.model_name, **stamp.parameters()}
 
 
-def _tensor(name: str, predictions: Sequence[Prediction], labels: list[str]) -> InferOutput:
-    count = len(predictions)
-    if name == LABEL:
-        return InferOutput(name, [count], "BYTES", data=[p.label for p in predictions])
-    if name == PROBABILITY:
-        return InferOutput(name, [count], "FP32", data=[p.probability for p in predictions])
+def _tensor(name: str, predictions: Sequence[Answer], manifest: ModelManifest) -> InferOutput:
+    count, labels = len(predictions), manifest.labels
+    if name != PROBABILITIES:
+        datatype = next(tensor.datatype for tensor in manifest.signature.outputs if tensor.name == name)
+        return InferOutput(name, [count], datatype, data=[_element(p.to_dict()[name]) for p in predictions])
     # A column's class is its place, so the classes go with them; V2 parameters hold no lists.
     parameters = {"labels": json.dumps(labels, ensure_ascii=False)}
     data = [probability for p in predictions for probability in p.probabilities]
     return InferOutput(name, [count, len(labels)], "FP32", data=data, parameters=parameters)
+
+
+def _element(value: Any) -> Any:
+    """A value as an element of a tensor: a list, which may be of any length, goes as JSON."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value

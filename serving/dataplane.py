@@ -8,7 +8,14 @@ from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 
 import fairlead
+from fairlead.names import CLASSIFICATION, MULTI_LABEL, REGRESSION, TaskName
 from serving.model import ServedModel
+
+PLATFORMS: dict[TaskName, str] = {
+    CLASSIFICATION: "fairlead_text_classification",
+    MULTI_LABEL: "fairlead_text_multi_label_classification",
+    REGRESSION: "fairlead_text_regression",
+}
 
 
 class UnknownVersion(ModelNotFound):  # type: ignore[misc]
@@ -45,7 +52,8 @@ class VersionDataPlane(DataPlane):  # type: ignore[misc]
         """Inputs, outputs and version of a model."""
         model = self.get_model_from_registry(model_name)
         known: dict[str, Any] = await super().model_metadata(model_name)
-        return known | {"platform": "fairlead_text_classification", "versions": [model.manifest.name]}
+        platform = PLATFORMS[model.manifest.training.task]
+        return known | {"platform": platform, "versions": [model.manifest.name]}
 
     async def ready(self) -> bool:
         """Whether new requests are welcome."""

@@ -38,8 +38,11 @@ class ServedModel(Model):  # type: ignore[misc]
 
     def get_output_types(self) -> list[dict[str, Any]]:
         """The signature's outputs, and the one that is given on request."""
+        outputs = [tensor.to_dict() for tensor in self.manifest.signature.outputs]
+        if not self.manifest.labels:
+            return outputs
         on_request = {"name": PROBABILITIES, "datatype": "FP32", "shape": [-1, len(self.manifest.labels)]}
-        return [*(tensor.to_dict() for tensor in self.manifest.signature.outputs), on_request]
+        return [*outputs, on_request]
 
     def serves(self, version: str) -> bool:
         """Whether `version` names the version served: `support_topics_v3`, `v3` or `3`."""
@@ -48,7 +51,9 @@ class ServedModel(Model):  # type: ignore[misc]
 
     async def preprocess(self, payload: Any, headers: dict[str, str] | None = None) -> Question:
         """Read and check the request."""
-        return read_v2(payload) if isinstance(payload, InferRequest) else read_v1(payload)
+        outputs = tuple(tensor.name for tensor in self.manifest.signature.outputs)
+        read = read_v2 if isinstance(payload, InferRequest) else read_v1
+        return read(payload, outputs, bool(self.manifest.labels))
 
     async def predict(
         self,

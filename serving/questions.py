@@ -5,7 +5,7 @@ model is touched.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,8 @@ MAX_TEXT_BYTES = 1_000_000
 INPUT = "text"
 DATATYPE = "BYTES"
 LABEL, PROBABILITY, PROBABILITIES = "label", "probability", "probabilities"
-OUTPUTS = (LABEL, PROBABILITY, PROBABILITIES)
+# What a classifier of one label answers; other models have other outputs in their signature.
+CLASSIFIER_OUTPUTS = (LABEL, PROBABILITY)
 # Request parameters: `probabilities` adds that output, the other is the binary tensor extension's.
 PARAMETERS = (PROBABILITIES, "binary_data_output")
 
@@ -39,8 +40,11 @@ class Question:
     """The V2 request that the answer is for; None for V1."""
 
 
-def read_v1(body: object) -> Question:
-    """Read `{"instances": ["text", ...], "parameters": {"probabilities": true}}`."""
+def read_v1(body: object, outputs: tuple[str, ...] = CLASSIFIER_OUTPUTS, has_classes: bool = True) -> Question:
+    """Read `{"instances": ["text", ...], "parameters": {"probabilities": true}}`.
+
+    `outputs` are the model's; one with classes also has `probabilities`.
+    """
     if isinstance(body, bytes):
         body = _parse(body)
     if not isinstance(body, dict):
@@ -50,21 +54,21 @@ def read_v1(body: object) -> Question:
     instances = body["instances"]
     if not isinstance(instances, list):
         raise InvalidInput(f"instances: a list of texts is expected, not {_kind(instances)}; put the text in a list")
-    parameters = _read_parameters(body.get("parameters"))
-    return Question(_read_texts(instances, "instances"), _wanted((), parameters))
+    parameters = _read_parameters(body.get("parameters"), has_classes)
+    return Question(_read_texts(instances, "instances"), _wanted(outputs, parameters))
 
 
-def read_v2(request: InferRequest) -> Question:
-    """Read a request of the Open Inference Protocol with one BYTES input `text`."""
+def read_v2(request: InferRequest, outputs: tuple[str, ...] = CLASSIFIER_OUTPUTS, has_classes: bool = True) -> Question:
+    """Read a request of the Open Inference Protocol with one BYTES input `text`; the rest is as for `read_v1`."""
     # Only the body of the binary tensor extension comes here unchecked.
     if not isinstance(request.id, str | None):
         raise InvalidInput(f"id: a string is expected, not {_kind(request.id)}; quote it")
-    parameters = _read_parameters(request.parameters)
-    outputs = _read_outputs(request)
+    parameters = _read_parameters(request.parameters, has_classes)
+    wanted = _read_outputs(request, (*outputs, PROBABILITIES) if has_classes else outputs) or outputs
     if len(request.inputs) != 1:
         raise InvalidInput(f"inputs: one input, {INPUT!r}, is expected, not {len(request.inputs)}; send one")
     texts = _read_tensor(request.inputs[0])
-    return Question(texts, _wanted(outputs, parameters), request)
+    return Question(texts, _wanted(wanted, parameters), request)
 
 
 def check_input(name: object, datatype: object) -> None:
@@ -119,12 +123,14 @@ def _read_text(element: object, field: str) -> str:
     return text
 
 
-def _read_parameters(parameters: Any) -> dict[str, bool]:
+def _read_parameters(parameters: Any, has_classes: bool) -> dict[str, bool]:
     if parameters is None:
         return {}
     if not isinstance(parameters, Mapping):
         raise InvalidInput(f"parameters: an object is expected, not {_kind(parameters)}; send {{}}")
     plain: dict[str, bool] = to_http_parameters(parameters)
+    if PROBABILITIES in plain and not has_classes:
+        raise InvalidInput(f"parameters.{PROBABILITIES}: this model gives numbers, which have none; leave it away")
     for name, value in plain.items():
         if name not in PARAMETERS:
             raise InvalidInput(f"parameters.{name}: there is no such parameter; known are {', '.join(PARAMETERS)}")
@@ -133,20 +139,19 @@ def _read_parameters(parameters: Any) -> dict[str, bool]:
     return plain
 
 
-def _read_outputs(request: InferRequest) -> tuple[str, ...]:
+def _read_outputs(request: InferRequest, known: tuple[str, ...]) -> tuple[str, ...]:
     names = tuple(output.name for output in request.request_outputs or ())
     for index, output in enumerate(request.request_outputs or ()):
-        if output.name not in OUTPUTS or names.count(output.name) > 1:
+        if output.name not in known or names.count(output.name) > 1:
             raise InvalidInput(
-                f"outputs[{index}].name: {output.name!r} is unknown or repeated; ask once each for {', '.join(OUTPUTS)}"
+                f"outputs[{index}].name: {output.name!r} is unknown or repeated; ask once each for {', '.join(known)}"
             )
         if not isinstance(output.parameters, Mapping | None) or not isinstance(output.binary_data, bool | None):
             raise InvalidInput(f"outputs[{index}].parameters: binary_data is true or false; correct it")
     return names
 
 
-def _wanted(outputs: Iterable[str], parameters: Mapping[str, bool]) -> tuple[str, ...]:
-    wanted = tuple(outputs) or (LABEL, PROBABILITY)
+def _wanted(wanted: tuple[str, ...], parameters: Mapping[str, bool]) -> tuple[str, ...]:
     return (*wanted, PROBABILITIES) if parameters.get(PROBABILITIES) and PROBABILITIES not in wanted else wanted
 
 

@@ -18,6 +18,7 @@ def compile_(
     data: options.DataOption = None,
     text: options.TextOption = None,
     label: options.LabelOption = None,
+    task: options.TaskOption = None,
     project: options.ProjectOption = None,
     test: options.TestOption = None,
     overrides: options.SetOption = None,
@@ -29,7 +30,7 @@ def compile_(
     """
     from fairlead.cluster.arguments import refuse_local
 
-    values = under_parent(options.values_if_any(config, data, text, label, project, test, overrides))
+    values = under_parent(options.values_if_any(config, data, text, label, project, test, overrides, task))
     cluster = options.cluster_settings(values)
     settings = options.resolve(values) if values.keys() - {options.CLUSTER} else None
     if settings is not None:

@@ -24,6 +24,7 @@ def lr_find(
     data: options.DataOption = None,
     text: options.TextOption = None,
     label: options.LabelOption = None,
+    task: options.TaskOption = None,
     project: options.ProjectOption = None,
     test: options.TestOption = None,
     overrides: options.SetOption = None,
@@ -40,7 +41,7 @@ def lr_find(
         raise ConfigError(f"--from, --to: {lowest:g} to {highest:g} is no range of rates; take two of 0 to 10, rising")
     if plot and plot.suffix not in PICTURES:
         raise ConfigError(f"--plot {plot}: nothing draws such a file; end its name in {', '.join(PICTURES)}")
-    values = options.project_values(config, data, text, label, project, test, overrides)
+    values = options.project_values(config, data, text, label, project, test, overrides, task)
     settings = options.resolve(values)
     picture = _picture(settings.project, plot)
     curve = _sweep(settings, steps, lowest, highest, picture)

@@ -109,6 +109,7 @@ def show(*things: Any) -> None:
 def shown_metrics(
     metrics: Mapping[str, float], usual: Sequence[str] = ("accuracy", "macro_f1")
 ) -> dict[str, float | None]:
-    """The metrics that a summary shows: `usual`, or of a language model what a character costs and its perplexity."""
-    names = ("nats_per_character", "perplexity") if "nats_per_character" in metrics else usual
+    """The metrics that a summary shows: `usual`, or the two that fit another task than classification."""
+    by_task = (("nats_per_character", "perplexity"), ("r2", "rmse"), ("micro_f1", "macro_f1"))
+    names = next((names for names in by_task if names[0] in metrics), usual)
     return {name: metrics.get(name) for name in names}

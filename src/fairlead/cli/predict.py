@@ -10,7 +10,7 @@ from fairlead.cli.output import JsonOption, print_json, print_table
 from fairlead.errors import ConfigError, Conflict, NotFound
 
 if TYPE_CHECKING:
-    from fairlead.inference.engine import Prediction
+    from fairlead.inference.answers import Answer
     from fairlead.names import ModelRef
 
 # Often enough for a bar that moves, and enough texts to sort them into batches of like length.
@@ -35,7 +35,8 @@ def predict(
     seed: Annotated[int | None, typer.Option(help="Seed of the draws. Default: 0.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say the label of each text, with its probability and the version that answered; or continue a prompt."""
+    """Say the label, the labels or the number of each text, and which version answered; or continue a prompt."""
+    from fairlead.cli.answers import said
     from fairlead.cli.prompts import generation_config, write_here
     from fairlead.names import ModelRef
 
@@ -54,7 +55,7 @@ def predict(
     if as_json:
         print_json(answers)
         return
-    print_table([{name: answer[name] for name in ("label", "probability", "text")} for answer in answers], "")
+    print_table([said(answer) | {"text": answer["text"]} for answer in answers], "")
     print()
     # A server that is being replaced may answer a long file with two versions.
     for version, digest in dict.fromkeys((answer["version"], answer["digest"]) for answer in answers):
@@ -110,7 +111,7 @@ def _predict_here(ref: str, texts: list[str]) -> list[dict[str, Any]]:
     from fairlead.events import Progress, emit
     from fairlead.registry.fetching import fetch_version
 
-    predictions: list[Prediction] = []
+    predictions: list[Answer] = []
     with Display([], sys.stderr) as display, relayed(display.on_event):
         folder = fetch_version(ref)
         # Until there is something to count the line shows the time: loading a large model takes many seconds.
@@ -124,6 +125,6 @@ def _predict_here(ref: str, texts: list[str]) -> list[dict[str, Any]]:
             progress.advance(len(predictions) - progress.done)
     name, digest = engine.manifest.name, engine.manifest.digest
     return [
-        {"text": text, "label": p.label, "probability": p.probability, "version": name, "digest": digest}
+        {"text": text, **p.to_dict(), "version": name, "digest": digest}
         for text, p in zip(texts, predictions, strict=True)
     ]

@@ -1,7 +1,7 @@
 """The options that name a project, and how they become its settings: file, then options, then `--set`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -21,6 +21,10 @@ ConfigOption = Annotated[
 DataOption = Annotated[str | None, typer.Option("--data", help="Labelled text: path, folder, s3://, https://, hf://.")]
 TextOption = Annotated[str | None, typer.Option("--text", help="Column with the text. Default: text.")]
 LabelOption = Annotated[str | None, typer.Option("--label", help="Column with the label. Default: label.")]
+TaskOption = Annotated[
+    Literal["classification", "multi_label", "regression", "language_modeling"] | None,
+    typer.Option("--task", help="What is learned. Default: classification."),
+]
 ProjectOption = Annotated[str | None, typer.Option("--project", "-p", help="Name of the project: support_topics.")]
 TestOption = Annotated[str | None, typer.Option("--test", help="An own test set, in the format of --data.")]
 ContinueOption = Annotated[
@@ -40,6 +44,7 @@ def project_values(
     project: str | None,
     test: str | None,
     overrides: list[str] | None,
+    task: str | None = None,
 ) -> dict[str, Any]:
     """Settings as plain values: the project file's, under the options', under `--set`.
 
@@ -48,7 +53,7 @@ def project_values(
     from fairlead.config import apply_overrides
 
     values = _file_values(config, needed=data is None)
-    given = {"source": data, "text": text, "label": label, "test": test}
+    given = {"source": data, "text": text, "label": label, "test": test, "task": task}
     section = values.setdefault("data", {})
     if isinstance(section, dict):
         section.update({name: value for name, value in given.items() if value is not None})
@@ -65,13 +70,14 @@ def values_if_any(
     project: str | None,
     test: str | None,
     overrides: list[str] | None,
+    task: str | None = None,
 ) -> dict[str, Any]:
     """As project_values, but where no project is named, only what `--set` says."""
     from fairlead.config import apply_overrides
 
     if config is None and data is None and not Path(PROJECT_FILE).exists():
         return apply_overrides({}, overrides or [])
-    return project_values(config, data, text, label, project, test, overrides)
+    return project_values(config, data, text, label, project, test, overrides, task)
 
 
 def cluster_settings(values: dict[str, Any]) -> "CompileSettings":

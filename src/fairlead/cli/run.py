@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from fairlead.cli import project as options
+from fairlead.cli.answers import said
 from fairlead.cli.continuing import under_parent
 from fairlead.cli.output import JsonOption, cell, heading, print_json, print_pairs, shown_metrics
 from fairlead.errors import ConfigError, NotFound
@@ -22,6 +23,7 @@ def run(
     data: options.DataOption = None,
     text: options.TextOption = None,
     label: options.LabelOption = None,
+    task: options.TaskOption = None,
     project: options.ProjectOption = None,
     test: options.TestOption = None,
     continue_from: options.ContinueOption = None,
@@ -42,7 +44,7 @@ def run(
     if sample:
         values = _sample_values(config, data, project, overrides)
     else:
-        values = options.project_values(config, data, text, label, project, test, overrides)
+        values = options.project_values(config, data, text, label, project, test, overrides, task)
     values = under_parent(values, continue_from)
     settings = options.resolve(values)
     if on == "cluster":
@@ -169,7 +171,7 @@ def _print_summary(summary: dict[str, Any], until: str | None) -> None:
     if "prediction" in summary:
         answer = summary["prediction"]
         heading("prediction")
-        print_pairs({name: answer[name] for name in ("text", "label", "probability", "version", "digest")})
+        print_pairs({"text": answer["text"], **said(answer), "version": answer["version"], "digest": answer["digest"]})
     else:
         heading("next")
         print_pairs(_hints(summary))

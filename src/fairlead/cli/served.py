@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Loading torch and a model takes 5 s on two cores; a large base over a slow disk takes minutes.
 SECONDS_TO_READY = 300.0
+# Outputs of a multi-label model, whose elements are lists.
+LIST_OUTPUTS = ("labels", "label_probabilities")
 SECONDS_TO_STOP = 20.0
 # One text takes milliseconds; the first of a large file may wait for its whole batch.
 SECONDS_TO_ANSWER = 120.0
@@ -157,11 +159,15 @@ def _answers(response: dict[str, Any], texts: Sequence[str]) -> list[dict[str, A
     return [
         {
             "text": text,
-            "label": columns["label"][index],
-            "probability": columns["probability"][index],
+            **{name: _value(name, data[index]) for name, data in columns.items()},
             "version": response.get("model_version") or parameters.get("model_version"),
             "digest": parameters.get("digest"),
             "prediction_id": parameters.get("prediction_id"),
         }
         for index, text in enumerate(texts)
     ]
+
+
+def _value(name: str, element: Any) -> Any:
+    """An element of an output; a list of labels or of their probabilities comes as JSON."""
+    return json.loads(element) if name in LIST_OUTPUTS else element

@@ -18,6 +18,7 @@ def show(
     data: options.DataOption = None,
     text: options.TextOption = None,
     label: options.LabelOption = None,
+    task: options.TaskOption = None,
     project: options.ProjectOption = None,
     test: options.TestOption = None,
     overrides: options.SetOption = None,
@@ -26,7 +27,7 @@ def show(
     """Print the resolved settings of a project: file, options, --set and defaults together."""
     import yaml
 
-    values = options.project_values(config, data, text, label, project, test, overrides)
+    values = options.project_values(config, data, text, label, project, test, overrides, task)
     resolved = _redacted(options.resolve(values).to_dict())
     if as_json:
         print_json(resolved)

@@ -6,7 +6,6 @@ longest among them, C classes.
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +15,10 @@ from transformers import AutoTokenizer
 
 from fairlead.errors import ConfigError, IntegrityError
 from fairlead.formats.model import ModelManifest, verify
+from fairlead.inference.answers import Answer, answers_of
+from fairlead.names import MULTI_LABEL, REGRESSION
 from fairlead.training.models import load_classifier
+from fairlead.training.outputs import VALUE
 
 # Tokens of one forward pass, padding included. 4,096 keeps the activations of a 6-layer encoder under
 # 200 MB and is past the size from which a larger batch is no faster on a CPU.
@@ -25,24 +27,13 @@ BATCH_TOKENS = 4096
 Encoding = dict[str, list[int]]
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """The answer to one text."""
-
-    label: str
-    """The most probable class."""
-    probability: float
-    """Its probability, 0 to 1."""
-    probabilities: tuple[float, ...]
-    """Of every class, in the order of the manifest's labels; they sum to 1."""
-
-
 class Engine:
     """A loaded model version. `predict` may be called from any thread."""
 
     def __init__(self, manifest: ModelManifest, model: nn.Module, tokenizer: Any) -> None:
         """Callers use `load`, which verifies the files that these three come from."""
         self.manifest = manifest
+        self._answer = answers_of(manifest)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model = model.to(self._device).eval()
         self._tokenizer = tokenizer
@@ -64,13 +55,13 @@ class Engine:
             )
         model = load_classifier(folder)
         config: Any = model.config
-        if [config.id2label[index] for index in range(config.num_labels)] != manifest.labels:
+        if [config.id2label[index] for index in range(config.num_labels)] != (manifest.labels or [VALUE]):
             raise IntegrityError(
                 f"{folder}: config.json and fairlead.json name different classes; register the model again"
             )
         return cls(manifest, model, _load_tokenizer(folder))
 
-    def predict(self, texts: Sequence[str]) -> list[Prediction]:
+    def predict(self, texts: Sequence[str]) -> list[Answer]:
         """One answer a text, in order. Texts longer than the training's `max_length` tokens are cut there."""
         encodings = self._tokenize(texts)
         probabilities_by_index: dict[int, list[float]] = {}
@@ -90,18 +81,21 @@ class Engine:
         tensors = {name: self._pad([encoding[name] for encoding in encodings], name) for name in encodings[0]}
         with torch.inference_mode():
             logits_BC = self._model(**tensors).logits
-            rows: list[list[float]] = logits_BC.float().softmax(dim=-1).tolist()
+            rows: list[list[float]] = self._activate(logits_BC.float()).tolist()
         return rows
+
+    def _activate(self, logits_BC: torch.Tensor) -> torch.Tensor:
+        """Probabilities, or the numbers themselves."""
+        task = self.manifest.training.task
+        if task == REGRESSION:
+            return logits_BC
+        return logits_BC.sigmoid() if task == MULTI_LABEL else logits_BC.softmax(dim=-1)
 
     def _pad(self, rows: list[list[int]], name: str) -> torch.Tensor:
         fill = (self._tokenizer.pad_token_id or 0) if name == "input_ids" else 0
         longest = max(len(row) for row in rows)
         padded_BL = [row + [fill] * (longest - len(row)) for row in rows]
         return torch.tensor(padded_BL, dtype=torch.long, device=self._device)
-
-    def _answer(self, probabilities_C: list[float]) -> Prediction:
-        best = max(range(len(probabilities_C)), key=probabilities_C.__getitem__)
-        return Prediction(self.manifest.labels[best], probabilities_C[best], tuple(probabilities_C))
 
 
 def _batches(lengths: list[int]) -> Iterator[list[int]]:

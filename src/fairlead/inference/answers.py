@@ -1,0 +1,81 @@
+"""What a model says of one text, by task."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fairlead.formats.model import ModelManifest
+from fairlead.names import MULTI_LABEL, REGRESSION
+
+# Where a version names no thresholds.
+DEFAULT_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer of a classifier whose texts have one label."""
+
+    label: str
+    """The most probable class."""
+    probability: float
+    """Its probability, 0 to 1."""
+    probabilities: tuple[float, ...]
+    """Of every class, in the order of the manifest's labels; they sum to 1."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """By the names of the signature's outputs."""
+        return {"label": self.label, "probability": self.probability}
+
+
+@dataclass(frozen=True)
+class SetPrediction:
+    """The answer of a classifier whose texts have any number of labels."""
+
+    labels: tuple[str, ...]
+    """The classes whose probability reaches their threshold, in the manifest's order; none may."""
+    label_probabilities: tuple[float, ...]
+    """Their probabilities, 0 to 1."""
+    probabilities: tuple[float, ...]
+    """Of every class, in the order of the manifest's labels; each stands for itself."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """By the names of the signature's outputs."""
+        return {"labels": list(self.labels), "label_probabilities": list(self.label_probabilities)}
+
+
+@dataclass(frozen=True)
+class NumberPrediction:
+    """The answer of a regression."""
+
+    value: float
+    """In the unit of the numbers that it learned from."""
+    probabilities: tuple[float, ...] = ()
+    """None."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """By the name of the signature's output."""
+        return {"value": self.value}
+
+
+Answer = Prediction | SetPrediction | NumberPrediction
+
+
+def answers_of(manifest: ModelManifest) -> Callable[[list[float]], Answer]:
+    """From what a model of this version gives for a text (probabilities, or the number) to the answer."""
+    labels, task = manifest.labels, manifest.training.task
+    thresholds = manifest.training.thresholds or [DEFAULT_THRESHOLD] * len(labels)
+
+    def best(probabilities_C: list[float]) -> Answer:
+        index = max(range(len(probabilities_C)), key=probabilities_C.__getitem__)
+        return Prediction(labels[index], probabilities_C[index], tuple(probabilities_C))
+
+    def reached(probabilities_C: list[float]) -> Answer:
+        chosen = [i for i, probability in enumerate(probabilities_C) if probability >= thresholds[i]]
+        return SetPrediction(
+            tuple(labels[i] for i in chosen), tuple(probabilities_C[i] for i in chosen), tuple(probabilities_C)
+        )
+
+    def number(values: list[float]) -> Answer:
+        return NumberPrediction(values[0])
+
+    return {MULTI_LABEL: reached, REGRESSION: number}.get(task, best)
