@@ -14,7 +14,7 @@ from fairlead.cluster.api_server import ApiServer, Object, items
 from fairlead.cluster.attaching import attach, stop
 from fairlead.cluster.config import CompileSettings
 from fairlead.cluster.following import Following
-from fairlead.cluster.pods import JOBSET_LABEL
+from fairlead.cluster.pods import JOBSET_LABEL, phase
 from fairlead.cluster.served import Served, read_served
 from fairlead.cluster.trainjob import Follower, make_trainjob, trainjob_name
 from fairlead.errors import ConfigError, FairleadError, Stopped, TrainingError
@@ -76,7 +76,11 @@ def _end_nodes(api: ApiServer, served: Served, job: Job, follower: Follower) -> 
     deadline = time.monotonic() + WAIT_SECONDS
     with suppress(FairleadError):
         path = f"/api/v1/namespaces/{api.namespace}/pods"
-        while items(api.get(path, labelSelector=f"{JOBSET_LABEL}={name}")) and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
+            found = items(api.get(path, labelSelector=f"{JOBSET_LABEL}={name}"))
+            # A pod that failed stays until its Job goes.
+            if all(phase(pod) in ("Succeeded", "Failed") for pod in found):
+                break
             time.sleep(POLL_SECONDS)
     return True
 
