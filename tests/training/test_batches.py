@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairlead.training.batches import Plan, micro_batches, overhead_tokens, packs, random_state, share_out
@@ -42,6 +42,7 @@ def test_tokens_are_those_of_the_steps(steps: int) -> None:
     assert plan().num_tokens(lengths, steps) == expected
 
 
+@settings(deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 60), min_size=1, max_size=80),
     budget=st.integers(16, 200),
@@ -63,6 +64,7 @@ def cost(pieces: list[np.ndarray], lengths: np.ndarray, overhead: int) -> int:
     return sum(len(piece) * int(lengths[piece].max()) + overhead for piece in pieces)
 
 
+@settings(deadline=None)
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=7), overhead=st.integers(0, 20))
 def test_no_other_cut_of_the_sorted_rows_is_cheaper(lengths: list[int], overhead: int) -> None:
     length_of = np.array(lengths)
@@ -84,6 +86,7 @@ def test_the_random_state_depends_on_seed_step_and_micro_batch(other: tuple[int,
     assert random_state(0, 2, 3) == random_state(0, 2, 3) != random_state(*other)
 
 
+@settings(deadline=None)
 @given(sizes=st.lists(st.integers(1, 500), min_size=8, max_size=60), world_size=st.integers(1, 4))
 def test_work_is_shared_out_evenly(sizes: list[int], world_size: int) -> None:
     shares = share_out(sizes, world_size)
@@ -94,6 +97,7 @@ def test_work_is_shared_out_evenly(sizes: list[int], world_size: int) -> None:
     assert max(loads) - min(loads) <= max(sizes)
 
 
+@settings(deadline=None)
 @given(sizes=st.lists(st.integers(1, 50), min_size=1, max_size=40), budget=st.integers(1, 120))
 def test_packs_keep_the_order_and_the_budget(sizes: list[int], budget: int) -> None:
     found = packs(range(len(sizes)), sizes, budget)
