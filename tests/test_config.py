@@ -31,6 +31,8 @@ def test_whole_doubles_are_integers_again() -> None:
         ({**MINIMAL, "project": "Support Topics"}, "is not a project name"),
         ({**MINIMAL, "trainin": {}}, "did you mean 'training'"),
         ({"project": "a", "data": {}}, "'data.source' is missing"),
+        (with_training(loss="mse"), "training.loss: mse is not for data where a row has one label; set it to cross"),
+        (with_training(focal_gamma=1), "training.focal_gamma = 1.0 does nothing with loss = auto; set loss to focal"),
         ({"project": "a", "data": "tickets.csv"}, "data = 'tickets.csv'"),
     ],
 )

@@ -6,8 +6,10 @@ from pydantic import Field, field_validator, model_validator
 
 from fairlead.config import Config
 from fairlead.data.config import DataConfig, IncrementalConfig, TokenizationConfig
+from fairlead.errors import ConfigError
 from fairlead.evaluation.config import EvaluationConfig
 from fairlead.names import ModelRef, check_project
+from fairlead.training.combinations import check_loss
 from fairlead.training.config import ModelConfig, TrainConfig
 
 
@@ -34,6 +36,14 @@ class ProjectConfig(Config):
         parent = self.incremental.parent
         if parent is not None and ModelRef.parse(parent).project != self.project:
             raise ValueError(f"incremental.parent {parent!r} is no version of {self.project}")
+        return self
+
+    @model_validator(mode="after")
+    def _fitting_loss(self) -> Self:
+        try:
+            check_loss(self.training, self.data.task)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
         return self
 
     @field_validator("project")

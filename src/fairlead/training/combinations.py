@@ -9,6 +9,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from fairlead.errors import ConfigError
+from fairlead.names import CLASSIFICATION, LANGUAGE_MODELING, MULTI_LABEL, REGRESSION, TaskName
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -34,6 +37,34 @@ RULES = (
     Needs("warmup_share", "warmup_steps", (None,)),
     Needs("final_rate_share", "schedule", ("linear", "cosine")),
 )
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Which losses fit what a row carries, and which settings do nothing there."""
+
+    data: str
+    losses: tuple[str, ...]
+    without: tuple[str, ...]
+
+
+OBJECTIVES: dict[TaskName, Objective] = {
+    CLASSIFICATION: Objective("a row has one label", ("cross_entropy", "focal"), ("positive_weights",)),
+    MULTI_LABEL: Objective("a row has several labels", ("bce", "focal"), ("class_weights",)),
+    REGRESSION: Objective("a row has numbers", ("mse",), ("class_weights", "positive_weights", "label_smoothing")),
+    LANGUAGE_MODELING: Objective("text is continued", ("cross_entropy",), ("class_weights", "positive_weights")),
+}
+
+
+def check_loss(config: Any, task: TaskName) -> None:
+    """Raise ConfigError when the loss of a TrainConfig does not fit `task`, or a setting does nothing there."""
+    objective = OBJECTIVES[task]
+    data, losses = objective.data, objective.losses
+    if config.loss not in ("auto", *losses):
+        raise ConfigError(f"training.loss: {config.loss} is not for data where {data}; set it to {' or '.join(losses)}")
+    for name in objective.without:
+        if getattr(config, name):
+            raise ConfigError(f"training.{name}: it does nothing where {data}; leave it away")
 
 
 def check_combinations(config: BaseModel, rules: Iterable[Needs] = RULES) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fairlead.errors import ConfigError
+from fairlead.names import CLASSIFICATION, MULTI_LABEL, REGRESSION
 from fairlead.training import class_weights
+from fairlead.training.combinations import check_loss
 from fairlead.training.config import TrainConfig
 from fairlead.training.losses import (
     RowLoss,
@@ -22,8 +23,6 @@ from fairlead.training.losses import (
     squared_error_B,
 )
 
-# The losses of each task, and the settings that only the others have.
-SINGLE_LABEL, MULTI_LABEL, REGRESSION = ("cross_entropy", "focal"), ("bce", "focal"), ("mse",)
 DEFAULT_GAMMA, DEFAULT_BETA = 2.0, 0.999
 
 
@@ -34,7 +33,7 @@ def single_label_loss(
 
     Raises ConfigError for a loss of another task and for class weights that do not fit the classes.
     """
-    check_loss(config, "a row has one label", SINGLE_LABEL, ("positive_weights",))
+    check_loss(config, CLASSIFICATION)
     weights_C = None
     if config.class_weights is not None:
         counts_C = np.bincount(labels_N, minlength=len(names))
@@ -52,7 +51,7 @@ def multi_label_loss(
 
     Raises ConfigError as `single_label_loss` does.
     """
-    check_loss(config, "a row has several labels", MULTI_LABEL, ("class_weights",))
+    check_loss(config, MULTI_LABEL)
     weights_C = None
     if config.positive_weights is not None:
         how = config.positive_weights
@@ -64,17 +63,8 @@ def multi_label_loss(
 
 def regression_loss(config: TrainConfig) -> RowLoss:
     """The loss of rows with numbers. Raises ConfigError for settings that are about classes."""
-    check_loss(config, "a row has numbers", REGRESSION, ("class_weights", "positive_weights", "label_smoothing"))
+    check_loss(config, REGRESSION)
     return squared_error_B
-
-
-def check_loss(config: TrainConfig, data: str, losses: Sequence[str], without: Sequence[str]) -> None:
-    """Raise ConfigError when the loss does not fit the `data`, or a setting `without` effect on it is set."""
-    if config.loss not in ("auto", *losses):
-        raise ConfigError(f"training.loss: {config.loss} is not for data where {data}; set it to {' or '.join(losses)}")
-    for name in without:
-        if getattr(config, name):
-            raise ConfigError(f"training.{name}: it does nothing where {data}; leave it away")
 
 
 def _gamma(config: TrainConfig) -> float:

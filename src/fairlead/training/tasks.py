@@ -20,10 +20,11 @@ from fairlead.formats.tokens import TokenArrays
 from fairlead.names import CLASSIFICATION, LANGUAGE_MODELING, MULTI_LABEL, REGRESSION, TaskName
 from fairlead.training.batches import MicroBatch, Rows, collate, micro_batches
 from fairlead.training.blocks import Blocks
+from fairlead.training.combinations import check_loss
 from fairlead.training.config import TrainConfig
 from fairlead.training.language_task import language_scores, token_losses_BT
 from fairlead.training.losses import binary_cross_entropy_B, cross_entropy_B
-from fairlead.training.objective import check_loss, multi_label_loss, regression_loss, single_label_loss
+from fairlead.training.objective import multi_label_loss, regression_loss, single_label_loss
 from fairlead.training.outputs import class_names
 from fairlead.training.scale import Scale
 from fairlead.training.scores import (
@@ -100,7 +101,7 @@ def _classification(config: TrainConfig, model: nn.Module, splits: Splits, devic
 
 
 def _language_modeling(config: TrainConfig, model: nn.Module, splits: Splits, device: torch.device) -> Task:
-    check_loss(config, "text is continued", ("cross_entropy",), ("class_weights", "positive_weights"))
+    check_loss(config, LANGUAGE_MODELING)
     validation = splits.validation
     assert isinstance(validation, Blocks)
     lengths_N, num_predicted = splits.train.lengths, int((validation.lengths - 1).sum())
