@@ -13,7 +13,8 @@
     ├── RegistryError             the registry's database did not do what was asked
     ├── TrainingError             training stopped (a rank died or hangs)
     │   ├── NumericalError        the loss or the gradient is not a number (exit 2, a retry cannot help)
-    │   └── Stopped               it was told to, and its state is kept
+    │   ├── Stopped               it was told to, and its state is kept
+    │   └── MemoryExceeded        one row alone does not fit into memory (exit 2, a retry cannot help)
     ├── ClusterError              Kubernetes or Kubeflow Pipelines did not do what was asked
     └── Overloaded                there is no room for the request now
 
@@ -95,6 +96,13 @@ class NumericalError(TrainingError):
 
 class Stopped(TrainingError):
     """Training was told to stop, and has kept its state."""
+
+
+class MemoryExceeded(TrainingError):
+    """One row alone does not fit into memory."""
+
+    exit_code = 2
+    retryable = False
 
 
 class ClusterError(FairleadError):

@@ -95,6 +95,8 @@ class TrainingRecord(Config):
     """The step whose weights these are."""
     validation: dict[str, float]
     """Validation metrics at best_step."""
+    micro_batch_tokens: int | None = None
+    """What was found to fit when memory ran out; None when the setting did."""
     seconds: float
     """Wall time of training, restarts not counted."""
     environment: Environment

@@ -60,6 +60,8 @@ class State(Config):
     """Whether patience ran out at this step."""
     seconds: float = 0.0
     """Wall time of training up to this step, restarts not counted."""
+    micro_batch_tokens: int | None = None
+    """What was found to fit when memory ran out; None while the setting does."""
     points: list[tuple[str, int, float | None, float]] = Field(default_factory=list)
     """Metrics of steps done that the registry had not got yet: name, step, value (None for NaN) and time."""
     files: dict[str, str] = Field(default_factory=dict)

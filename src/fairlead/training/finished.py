@@ -91,6 +91,7 @@ def _record(
         steps=state.step,
         best_step=state.best.step,
         validation=state.best.metrics,
+        micro_batch_tokens=state.micro_batch_tokens,
         seconds=round(state.seconds, 3),
         environment=provenance.environment(hardware(group.device), group.world_size, job.threads),
         code=provenance.code(),

@@ -26,9 +26,11 @@ from fairlead.training.checkpoint import BLOCKED, Best, Checkpoints, State
 from fairlead.training.config import TrainConfig
 from fairlead.training.distributed import Group
 from fairlead.training.figures import Figures
+from fairlead.training.gradients import GradientExchange
 from fairlead.training.headnorm import HeadNorms, fold_head_norm
 from fairlead.training.heartbeat import Phase
 from fairlead.training.layers import freeze
+from fairlead.training.memory import MicroBatchBudget, release
 from fairlead.training.metrics import MetricLog, from_rows, to_rows
 from fairlead.training.optimizers import build_optimizer, clip_gradient, set_learning_rate
 from fairlead.training.parts import ModelPart, OptimizerPart, Part
@@ -84,6 +86,9 @@ class Loop:
         self.loss = float("nan")
         self.figures = Figures(self.task.metric, group, self.plan.num_steps, self._validate_every)
         self._num_computed = 0
+        self._exchange = GradientExchange(group.world_size)
+        self.budget = MicroBatchBudget(self.state.micro_batch_tokens or config.micro_batch_tokens, self._exchange)
+        self._passes.budget = self.budget.tokens
         self._ddp = self._wrap()
 
     def run(self) -> bool:
@@ -134,10 +139,14 @@ class Loop:
         set_learning_rate(self.optimizer, rate)
         self.optimizer.zero_grad(set_to_none=True)
         rows = self.plan.rows(step)
-        # One exchange carries the loss and whether SIGTERM came to any process.
-        own = [self._backward(step, rows), float(self.stop_requested())]
+        loss_sum, fits = self.budget.attempt(partial(self._backward, step, rows))
+        # One exchange carries the loss, whether SIGTERM came to any process, and whether memory ran out in any.
+        own = [loss_sum, float(self.stop_requested()), float(not fits)]
         sums = self.group.sum(torch.tensor(own, dtype=torch.float64, device=self.group.device))
         heartbeat.mark(Phase.COMPUTING)
+        if sums[2] > 0:
+            self._shrink(step, rows)
+            return self._step(step, progress)
         loss = float(sums[0]) / self.task.num_terms(rows)
         norm = clip_gradient(self.model, self.config)
         self._check_finite(Trouble(step, rows, loss, norm))
@@ -150,7 +159,8 @@ class Loop:
             seconds, num_tokens = time.monotonic() - started, int(self._passes.lengths[rows].sum())
             rates = self.figures.step(seconds, num_tokens, self._num_computed)
             if self.log:
-                self.log.add(step, {"loss": loss, "learning_rate": rate, "gradient_norm": norm, **rates})
+                found = {"micro_batch_tokens": float(self.budget.tokens)} if self.state.micro_batch_tokens else {}
+                self.log.add(step, {"loss": loss, "learning_rate": rate, "gradient_norm": norm, **rates, **found})
             left = self.figures.seconds_left(step)
             progress.advance(note=lambda: self.figures.note(loss), seconds_left=left)
         return bool(sums[1] > 0)
@@ -158,6 +168,17 @@ class Loop:
     def _rate(self, step: int) -> float:
         """The learning rate of a step."""
         return learning_rate(self.config, step, self.plan.num_steps)
+
+    def _shrink(self, step: int, rows: Rows) -> None:
+        """Make ready to compute a step again, which did not fit into memory, in smaller micro-batches."""
+        self.optimizer.zero_grad(set_to_none=True)
+        # DDP cannot go on after a backward pass that failed.
+        del self._ddp
+        release()
+        self.budget.halve(step, rows, self._passes.lengths, self.group.is_first)
+        self._passes.budget = self.budget.tokens
+        self._advance(micro_batch_tokens=self.budget.tokens)
+        self._ddp = self._wrap()
 
     def _check_finite(self, trouble: Trouble) -> None:
         """Raise NumericalError before anything that is not a number reaches the weights."""
@@ -281,7 +302,7 @@ class Loop:
         """DDP, with its buckets settled.
 
         DDP orders its buckets anew after the first backward pass, and with three processes or more
-        the order decides how sums are rounded. A first pass of zero settles the order, so that a
+        the order decides how sums are rounded. Passes of zero settle the order, so that a
         resumed run sums as one that was never interrupted.
         """
         device_ids = [self.group.device.index] if self.group.device.type == "cuda" else None
@@ -291,7 +312,8 @@ class Loop:
             ddp = DistributedDataParallel(
                 self._passes.network, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True
             )
-        torch.autograd.backward(self._loss(ddp, 0, _smallest(self.splits.train)) * 0.0)
+        one = _smallest(self.splits.train)
+        self._exchange.attach(ddp, lambda: torch.autograd.backward(self._loss(ddp, 0, one) * 0.0))
         return ddp
 
 

@@ -71,6 +71,7 @@ class Passes:
     def __init__(self, config: TrainConfig, model: nn.Module, arrays: TokenArrays, pad_token_id: int) -> None:
         self.config, self.arrays, self.pad_token_id = config, arrays, pad_token_id
         self.lengths = arrays.lengths
+        self.budget = config.micro_batch_tokens
         self.device = next(model.parameters()).device
         self.overhead = overhead_tokens(_num_working_parameters(model))
         packed = packed_forward(model, int(self.lengths.max()))
@@ -80,7 +81,7 @@ class Passes:
         """The passes of each process over the global batch `rows`."""
         groups = self._groups(rows)
         sizes = [self._num_tokens(group) for group in groups]
-        budget = self.config.micro_batch_tokens if self._unites else 0
+        budget = self.budget if self._unites else 0
         return [
             [Pass([(index, groups[index]) for index in indices]) for indices in packs(own, sizes, budget)]
             for own in share_out(sizes, world_size)
@@ -109,7 +110,7 @@ class Passes:
         return self.network.packed is not None and self.device.type == "cpu"
 
     def _groups(self, rows: Rows) -> list[Rows]:
-        budget = self.config.micro_batch_tokens
+        budget = self.budget
         if self.network.packed is None:
             return micro_batches(rows, self.lengths, budget, self.overhead)
         if not self._unites:

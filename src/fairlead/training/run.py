@@ -42,6 +42,7 @@ from fairlead.training.job import Job
 from fairlead.training.layout import check_layout
 from fairlead.training.metrics import LOGGING_SHARE
 from fairlead.training.precision import resolve
+from fairlead.training.sinks import check_sinks
 
 
 @stage("train")
@@ -66,6 +67,7 @@ def train_stage(
     manifest = _check_data(Path(data), Path(tokens))
     _check_tokenizer(manifest, model_config)
     config.metric_for(manifest.task)
+    check_sinks(config.sinks)
     processes = _num_processes(config)
     job = _plan(project, Path(data), Path(tokens), manifest, model_config, config, processes)
     if os.environ.get(FRESH_ENV):
@@ -293,4 +295,4 @@ def _rows(record: TrainingRecord, tokens: Path, manifest: TokensManifest) -> dic
         "processes": record.environment.world_size,
         "threads": record.environment.num_threads,
         "weights": short(record.weights_digest),
-    }
+    } | ({"micro-batch tokens that fit": record.micro_batch_tokens} if record.micro_batch_tokens else {})

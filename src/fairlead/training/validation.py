@@ -11,6 +11,7 @@ from fairlead.training import heartbeat
 from fairlead.training.batches import Rows, collate
 from fairlead.training.distributed import Group
 from fairlead.training.heartbeat import Phase
+from fairlead.training.memory import in_parts
 from fairlead.training.tasks import Task
 
 
@@ -33,15 +34,19 @@ def validate(
     table = torch.zeros(arrays.num_rows + 1, task.num_kept, dtype=torch.float32)
     own = pieces[group.rank :: group.world_size]
     progress = Progress("train", "validating", sum(map(len, own)), "rows")
+
+    def score(rows: Rows) -> None:
+        heartbeat.mark(Phase.VALIDATING)
+        batch = collate(arrays, rows, pad_token_id).to(group.device)
+        logits = model(input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT).logits
+        table[rows] = task.keep(logits, batch).float().cpu()
+
     model.eval()
     for rows in own:
         if stop_requested():
             table[-1, 0] = 1
             break
-        heartbeat.mark(Phase.VALIDATING)
-        batch = collate(arrays, rows, pad_token_id).to(group.device)
-        logits = model(input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT).logits
-        table[rows] = task.keep(logits, batch).float().cpu()
+        in_parts(rows, score)
         if group.is_first:
             progress.advance(len(rows))
     model.train()
