@@ -1,8 +1,6 @@
 """`fairlead runs` and its curves on a real registry."""
 
 import math
-import subprocess
-import sys
 
 import pytest
 
@@ -51,20 +49,6 @@ def test_a_run_is_found_by_the_beginning_of_its_id(fairlead, home):
     assert outcome.code == 2 and "begins the id of 2 runs" in outcome.err
     outcome = fairlead("runs", "show", "nothing")
     assert outcome.code == 2 and "there is no run 'nothing'" in outcome.err
-
-
-def test_follow_waits_for_the_end(home, run_ids):
-    with open_registry() as registry:
-        run = registry.get_run(RUN)
-        args = (run.project, run.data_digest, run.tokens_digest, run.config, run.seed, run.environment, run.code)
-        registry.start_run(RUN, *args)
-        command = [sys.executable, "-m", "fairlead.cli.main", "runs", "show", RUN, "--follow", "--json"]
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        with pytest.raises(subprocess.TimeoutExpired):
-            child.communicate(timeout=1.5)
-        registry.finish_run(RUN, "failed", reason="the loss is not a number")
-        out, _ = child.communicate(timeout=30)
-    assert child.returncode == 0 and '"the loss is not a number"' in out
 
 
 def test_a_curve_fits_its_width_and_keeps_its_ends():

@@ -286,6 +286,9 @@ def test_points_of_steps_that_are_done_again_can_be_forgotten(registry: Registry
     registry.drop_metrics("run-1", 1)
     assert [(p.name, p.step) for p in registry.metric_history("run-1")] == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
     assert len(registry.metric_history("run-2")) == 8
+    registry.log_metrics("run-2", [MetricPoint("b", 9, 5.0, 2.0)])
+    assert registry.latest_metrics("run-2") == {"a": MetricPoint("a", 3, 1.0, 1.0), "b": MetricPoint("b", 9, 5.0, 2.0)}
+    assert [p.step for p in registry.metric_history("run-2", "b", after_step=2)] == [3, 9]
     with pytest.raises(NotFound):
         registry.drop_metrics("run-9", 1)
 

@@ -1,6 +1,5 @@
 """`fairlead runs`: training runs, their settings and their curves."""
 
-import time
 from dataclasses import asdict
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Training runs: list them, show one, follow one.", no_args_is_help=True)
 
-FOLLOW_SECONDS = 1.0
 BLOCKS = "▁▂▃▄▅▆▇█"
 # Blocks of a curve, and in a terminal of less than 110 columns, where its numbers want the place.
 CURVE_WIDTH, NARROW_CURVE_WIDTH = 40, 12
@@ -40,7 +38,12 @@ def list_(
 @app.command()
 def show(
     run_id: Annotated[str, typer.Argument(help="Id of the run, or the beginning of it.")],
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait until the run has ended.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Show its figures and curves until it ends; with --json, in lines.")
+    ] = False,
+    patience: Annotated[
+        float, typer.Option("--patience", min=1, help="With --follow: seconds without news after which to give up.")
+    ] = 120,
     everything: Annotated[
         bool, typer.Option("--all", help="Print the settings that are at their default too.")
     ] = False,
@@ -52,7 +55,10 @@ def show(
     with open_registry() as registry:
         run = find_run(registry, run_id)
         if follow:
-            run = _follow(registry, run)
+            from fairlead.cli.follow import follow as show_until_the_end
+
+            show_until_the_end(registry, run, as_json, patience)
+            return
         points = list(registry.metric_history(run.run_id))
     if as_json:
         print_json(run_json(run) | {"history": [asdict(point) for point in points]})
@@ -86,8 +92,12 @@ def run_json(run: "RunRecord") -> dict[str, Any]:
 
 def curves(points: list["MetricPoint"]) -> list[dict[str, Any]]:
     """One row a metric: its curve over the steps, where it began, where it is and its extremes."""
+    from fairlead.cli.following import LOGGING_SHARE, NUM_STEPS, SECONDS_LEFT
+
     series: dict[str, list[float]] = {}
     for point in points:
+        if point.name in (LOGGING_SHARE, NUM_STEPS, SECONDS_LEFT):
+            continue
         series.setdefault(point.name, []).append(point.value)
     return [_curve_row(name, values) for name, values in series.items()]
 
@@ -113,28 +123,6 @@ def _curve_row(name: str, values: list[float]) -> dict[str, Any]:
         "min": min(finite, default=None),
         "max": max(finite, default=None),
     }
-
-
-def _follow(registry: "Registry", run: "RunRecord") -> "RunRecord":
-    """Wait for the end of a run; in a terminal, one line shows how far it is."""
-    from rich.console import Console
-
-    status = Console(stderr=True, highlight=False, markup=False)
-    with status.status(_brief(registry, run)) as line:
-        while run.status == "running":
-            time.sleep(FOLLOW_SECONDS)
-            run = registry.get_run(run.run_id)
-            line.update(_brief(registry, run))
-    return run
-
-
-def _brief(registry: "Registry", run: "RunRecord") -> str:
-    latest: dict[str, Any] = {}
-    for point in registry.metric_history(run.run_id):
-        latest[point.name] = point
-    steps = max((point.step for point in latest.values()), default=0)
-    values = ", ".join(f"{name} {point.value:.4g}" for name, point in latest.items())
-    return f"{run.project}: {run.status}, step {steps:,}" + (f", {values}" if values else "")
 
 
 def _row(run: "RunRecord") -> dict[str, Any]:

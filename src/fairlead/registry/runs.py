@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, select, update
+from sqlalchemy import Connection, Row, delete, func, select, update
 
 from fairlead.errors import Conflict
 from fairlead.formats.model import Code, Environment
@@ -91,14 +91,28 @@ def listed(connection: Connection, project: str | None) -> list[RunRecord]:
     return [_record(row) for row in connection.execute(query)]
 
 
-def history(connection: Connection, run_id: str, name: str | None) -> list[MetricPoint]:
+def history(connection: Connection, run_id: str, name: str | None, after_step: int | None) -> list[MetricPoint]:
     """The points of a run by name and step."""
     require(connection, run_id)
     query = select(metric_points).where(metric_points.c.run_id == run_id)
     if name is not None:
         query = query.where(metric_points.c.name == name)
-    rows = connection.execute(query.order_by(metric_points.c.name, metric_points.c.step))
-    return [MetricPoint(r.name, r.step, math.nan if r.value is None else r.value, r.time) for r in rows]
+    if after_step is not None:
+        query = query.where(metric_points.c.step > after_step)
+    return [_point(row) for row in connection.execute(query.order_by(metric_points.c.name, metric_points.c.step))]
+
+
+def latest(connection: Connection, run_id: str) -> dict[str, MetricPoint]:
+    """The last point of each metric. A few look-ups in the index for each: a long run has millions of points."""
+    require(connection, run_id)
+    found: dict[str, MetricPoint] = {}
+    of_run = metric_points.c.run_id == run_id
+    name = connection.scalar(select(func.min(metric_points.c.name)).where(of_run))
+    while name is not None:
+        query = select(metric_points).where(of_run, metric_points.c.name == name)
+        found[name] = _point(connection.execute(query.order_by(metric_points.c.step.desc()).limit(1)).one())
+        name = connection.scalar(select(func.min(metric_points.c.name)).where(of_run, metric_points.c.name > name))
+    return found
 
 
 def require(connection: Connection, run_id: str) -> None:
@@ -114,6 +128,10 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+def _point(row: Row[Any]) -> MetricPoint:
+    return MetricPoint(row.name, row.step, math.nan if row.value is None else row.value, row.time)
 
 
 def _record(row: Row[Any]) -> RunRecord:

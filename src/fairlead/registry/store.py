@@ -120,10 +120,15 @@ class Registry:
         with self._database.reading() as connection:
             return runs.listed(connection, project)
 
-    def metric_history(self, run_id: str, name: str | None = None) -> list[MetricPoint]:
+    def metric_history(self, run_id: str, name: str | None = None, after_step: int | None = None) -> list[MetricPoint]:
         """The points of a run by name and step, also while it is running. Raises NotFound."""
         with self._database.reading() as connection:
-            return runs.history(connection, run_id, name)
+            return runs.history(connection, run_id, name, after_step)
+
+    def latest_metrics(self, run_id: str) -> dict[str, MetricPoint]:
+        """The point of the latest step of each metric, by name: quick, however long the run. Raises NotFound."""
+        with self._database.reading() as connection:
+            return runs.latest(connection, run_id)
 
     def record_data_version(self, manifest: "DataManifest", prefix: str) -> None:
         """Record a data version that the object store holds under `prefix`; again changes nothing."""
