@@ -48,6 +48,7 @@ CHECKPOINTS_ENV = "FAIRLEAD_CHECKPOINTS"
 AT_HOME, IN_STORE = "home", "store"
 # The folder, or the prefix in the store, that has one of each run.
 CHECKPOINTS = "checkpoints"
+TENSORBOARD_ENV = "FAIRLEAD_TENSORBOARD"
 
 
 def check_project(project: str) -> str:

@@ -163,6 +163,9 @@ class TrainConfig(Config):
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
     """Arithmetic of forward and backward; weights, their averages and sums of gradients stay fp32. `auto` is `bf16`
     where the processor or GPU has instructions for it, and `fp32` elsewhere. Default `fp32`."""
+    sinks: list[Literal["tensorboard", "mlflow"]] = Field(default_factory=list)
+    """Where metrics go besides the registry: `tensorboard` writes to FAIRLEAD_TENSORBOARD, `mlflow` sends to
+    MLFLOW_TRACKING_URI. Default: nowhere."""
     hang_timeout_seconds: float = Field(300, ge=2, le=86400)
     """Seconds without progress after which a process is taken to hang, is named and ended, so that a retry resumes;
     starting, compiling and writing may take six times as long. Default 300."""

@@ -118,14 +118,17 @@ class MetricLog:
         with self._counted():
             return self._writers[0].pending()[-MAX_POINTS_OF_A_CHECKPOINT:]
 
-    def close(self, seconds: float = CLOSE_SECONDS) -> None:
-        """Write the rest, within `seconds`, and end the threads; says how many points could not be written."""
+    def close(self, seconds: float = CLOSE_SECONDS, finished: bool = False) -> None:
+        """Write the rest, within `seconds`, and end the threads; says how many points could not be written.
+
+        `finished` is what sinks note as the run's end.
+        """
         self._over.set()
         self._sampler.join(seconds)
         self._put({**self._sample(), LOGGING_SHARE: self.share})
         deadline = time.monotonic() + seconds
         for writer in self._writers:
-            writer.close(max(0.0, deadline - time.monotonic()))
+            writer.close(max(0.0, deadline - time.monotonic()), finished)
 
     def _put(self, values: Mapping[str, float]) -> None:
         now = time.time()
@@ -161,7 +164,7 @@ class RegistrySink:
         """Forget the points after `step`."""
         self._open().drop_metrics(run_id, step)
 
-    def close(self) -> None:
+    def close(self, _finished: bool) -> None:
         """Close the connections."""
         if self._registry:
             self._registry.close()
@@ -182,7 +185,7 @@ class Writer:
         self._rewind_to: int | None = None
         self._closing = threading.Event()
         self._deadline = 0.0
-        self._warned = False
+        self._warned = self._finished = False
         self.seconds = 0.0
         self._thread = threading.Thread(target=self._write_on, daemon=True, name=f"metrics-{self.name}")
         self._thread.start()
@@ -202,8 +205,9 @@ class Writer:
         with self._lock:
             return [*self._batch, *self._points]
 
-    def close(self, seconds: float) -> None:
+    def close(self, seconds: float, finished: bool) -> None:
         """Write the rest and end the thread, within `seconds`."""
+        self._finished = finished
         self._deadline = time.monotonic() + seconds
         self._closing.set()
         self._thread.join(seconds)
@@ -250,7 +254,7 @@ class Writer:
         close = getattr(self._sink, "close", None)
         try:
             if close:
-                close()
+                close(self._finished)
         except Exception as error:
             _warn(self._sentence(error))
 

@@ -19,6 +19,7 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from fairlead.errors import FairleadError, TrainingError
 from fairlead.formats import tokens as token_format
+from fairlead.registry.runs import flatten
 from fairlead.stage import disk_sentence
 from fairlead.training import heartbeat
 from fairlead.training.blocks import open_rows
@@ -29,8 +30,10 @@ from fairlead.training.hang import exchange_timeout
 from fairlead.training.heartbeat import Phase
 from fairlead.training.job import Job, read_job
 from fairlead.training.loop import Loop
+from fairlead.training.memory import is_out_of_memory
 from fairlead.training.metrics import MetricLog, RegistrySink
 from fairlead.training.models import build_model
+from fairlead.training.sinks import open_sinks
 from fairlead.training.tasks import Splits
 
 LOCK = "lock"
@@ -62,7 +65,7 @@ def main(arguments: list[str]) -> NoReturn:
         handler.record_exception(TrainingError(disk_sentence("train", error)))
     except Exception as error:
         traceback.print_exc()
-        handler.record_exception(error)
+        handler.record_exception(_translated(error))
     _leave(code)
 
 
@@ -94,6 +97,16 @@ def work(job: Job) -> Loop:
     return loop
 
 
+def _translated(error: Exception) -> Exception:
+    """A sentence for memory that ran out where no smaller micro-batch helps; other defects as they are."""
+    if not is_out_of_memory(error):
+        return error
+    return TrainingError(
+        f"train: memory ran out beside the micro-batches ({' '.join(str(error).split())[:200]}); what does not fit is "
+        "the weights, gradients and optimizer's state: take a smaller model, sgd, or more memory"
+    )
+
+
 def _leave(code: int) -> NoReturn:
     """End the process at once, without taking anything apart.
 
@@ -113,11 +126,14 @@ def _metric_log(job: Job, group: Group) -> Iterator[MetricLog | None]:
     if not group.is_first:
         yield None
         return
-    log = MetricLog(RegistrySink(), job.run_id)
+    settings = flatten({"model": job.model.to_dict(), "training": job.training.to_dict()})
+    log = MetricLog(RegistrySink(), job.run_id, open_sinks(job.training.sinks, job.project, dict(settings)))
+    finished = False
     try:
         yield log
+        finished = not _stop.is_set()
     finally:
-        log.close()
+        log.close(finished=finished)
 
 
 @contextlib.contextmanager
