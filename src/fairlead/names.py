@@ -43,12 +43,12 @@ CLUSTER_ENV = "FAIRLEAD_CLUSTER"
 POD_ENV = "FAIRLEAD_POD"
 NAMESPACE_ENV = "FAIRLEAD_NAMESPACE"
 CHECKPOINTS_ENV = "FAIRLEAD_CHECKPOINTS"
+TENSORBOARD_ENV = "FAIRLEAD_TENSORBOARD"
 
 # Where checkpoints may be kept by name: in the home folder, in the object store.
 AT_HOME, IN_STORE = "home", "store"
 # The folder, or the prefix in the store, that has one of each run.
 CHECKPOINTS = "checkpoints"
-TENSORBOARD_ENV = "FAIRLEAD_TENSORBOARD"
 
 
 def check_project(project: str) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import threading
@@ -85,7 +86,7 @@ def test_as_json_each_step_is_a_line(fairlead, registry, at_once, later):
     log(registry, 4, loss=float("nan"))
     later(registry.finish_run, RUN, "finished", metrics={"macro_f1": 0.875})
     first, *steps, last = [json.loads(line) for line in fairlead("runs", "show", RUN, "-f", "--json").out.splitlines()]
-    assert (first["event"], first["status"]) == ("run", "running")
+    assert (first["event"], first["run_id"]) == ("run", RUN)
     assert [line["values"].get("loss") for line in steps] == [None, 2.0, 1.0, 2 / 3, None]
     assert steps[3]["values"]["validation/macro_f1"] == 0.875 and steps[3]["step"] == 3
     assert (last["event"], last["status"], last["metrics"]) == ("end", "finished", {"macro_f1": 0.875})
@@ -154,15 +155,14 @@ def terminal(arguments: list[str], columns: int, lines: int) -> str:
 
 
 def plain(text: str) -> str:
-    import re
-
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "")
+    """The text without colours; where a line is drawn anew, as a new line."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.replace("\x1b[2K", "\n")).replace("\r", "")
 
 
 def test_a_chart_has_axes_a_line_and_its_place():
     lines = chart("loss", [(step, 100.0 - step) for step in range(101)], 40, 6)
     assert len(lines) == 6 and max(map(len, lines)) <= 40 and lines[0] == "loss"
-    assert lines[1].split()[0] == "99.25" and lines[4].split()[0] == "0.5" and lines[5].split() == ["0", "step", "100"]
+    assert lines[1].split()[0] == "99.5" and lines[4].split()[0] == "0.5" and lines[5].split() == ["0", "step", "100"]
     # It falls from the upper left to the lower right.
     assert lines[1][9] == "⠑" or lines[1][9] != " "
     assert lines[4].rstrip()[-1] != " " and len(lines[4].rstrip()) == 40 and lines[1].rstrip() != lines[1][:40]

@@ -7,6 +7,7 @@ the limit is set, and the limit's size, do not matter for what is checked.
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,12 @@ import json, resource, sys
 from pathlib import Path
 import torch, torch.distributed as dist
 from fairlead.formats import tokens
+from fairlead.training.checkpoint import open_checkpoints
 from fairlead.training.config import ModelConfig, TrainConfig
 from fairlead.training.distributed import Group
 from fairlead.training.loop import Loop
 from fairlead.training.models import build_model
+from fairlead.training.packing import Pack
 from fairlead.training.tasks import Splits
 from tests.training.corpus import Corpus, PromptLog, Recorder
 
@@ -42,16 +45,16 @@ splits = Splits(*(tokens.open_split(corpus.tokens, corpus.manifest, s) for s in 
 torch.manual_seed(0)
 model = build_model(ModelConfig(depth=1), corpus.manifest)
 log = PromptLog(Recorder(folder)) if rank == 0 else None
-loop = Loop(TrainConfig.parse(settings), model, splits, group, folder, log)
+loop = Loop(TrainConfig.parse(settings), model, splits, group, open_checkpoints(str(folder)), log)
 
 ROOM = 1 << 28
-def hungry(module, arguments, keywords):
-    ids = keywords["input_ids"]
-    if ids.numel() > settings["batch_size"] * 6:
+def hungry(module, arguments):
+    batch = arguments[0]
+    if (batch.input_ids_T if isinstance(batch, Pack) else batch.input_ids_BT).numel() > settings["batch_size"] * 2:
         torch.empty(2 * ROOM, dtype=torch.uint8)
 
 if rank == hungry_rank:
-    loop.model.register_forward_pre_hook(hungry, with_kwargs=True)
+    loop._passes.network.register_forward_pre_hook(hungry)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + ROOM, resource.RLIM_INFINITY))
 loop.run()
@@ -94,7 +97,7 @@ def test_a_batch_that_does_not_fit_is_computed_in_smaller_parts(
 
 def test_what_fits_is_remembered(make_loop: Callable[..., Any], tmp_path: Path) -> None:
     loop = make_loop(tmp_path / "a", micro_batch_tokens=4096, max_steps=2)
-    loop.budget.halve(1, loop.plan.rows(1), loop._lengths, True)
+    loop.budget.halve(1, loop.plan.rows(1), loop._passes.lengths, True)
     loop._advance(micro_batch_tokens=loop.budget.tokens)
     loop.run()
     assert make_loop(tmp_path / "a", micro_batch_tokens=4096, max_steps=4).budget.tokens == loop.budget.tokens < 4096
@@ -103,15 +106,22 @@ def test_what_fits_is_remembered(make_loop: Callable[..., Any], tmp_path: Path) 
 def test_a_row_that_does_not_fit_alone_is_named(make_loop: Callable[..., Any], tmp_path: Path) -> None:
     loop = make_loop(tmp_path, batch_size=72)
 
-    def too_little(*_: object) -> None:
-        raise MemoryError
+    whole, settling = loop._wrap, threading.Event()
 
-    loop.model.register_forward_pre_hook(too_little)
-    loop._wrap = lambda: loop.model
-    longest = int(loop._lengths.argmax())
-    with pytest.raises(
-        MemoryExceeded, match=rf"one row of {loop._lengths[longest]} tokens \(row \d+ of 'train'\) alone"
-    ):
+    def too_little(*_: object) -> None:
+        if not settling.is_set():
+            raise MemoryError
+
+    def wrap() -> object:
+        settling.set()
+        ddp = whole()
+        settling.clear()
+        return ddp
+
+    loop._passes.network.register_forward_pre_hook(too_little)
+    loop._wrap = wrap
+    longest = loop._passes.lengths.max()
+    with pytest.raises(MemoryExceeded, match=rf"one row of {longest} tokens \(row \d+ of 'train'\) alone"):
         loop.run()
 
 

@@ -34,7 +34,7 @@ def test_tensorboard_reads_each_step_once(home: Path, tmp_path: Path, monkeypatc
     train(open_sinks(["tensorboard"], "topics", {}), 4, 6)
     events = EventAccumulator(str(tmp_path / "board" / "run_1"))
     events.Reload()
-    losses = [(event.step, event.tensor_proto.float_val[0]) for event in events.Tensors("loss")]
+    losses = [(event.step, event.value) for event in events.Scalars("loss")]
     assert losses == [(step, pytest.approx(2 / step)) for step in range(1, 7)]
 
 

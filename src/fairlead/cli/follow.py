@@ -12,7 +12,7 @@ from fairlead.cli.following import LOSS, VALIDATION, Following, finite
 from fairlead.cli.output import console
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
     from fairlead.registry import MetricPoint, Registry, RunRecord
 
@@ -107,22 +107,22 @@ def _draw(following: Following, patience: float) -> None:
     from rich.live import Live
 
     out = console()
+    # Asked now: once drawing has begun, standard output is another object, without an encoding.
+    braille = (sys.stdout.encoding or "").lower().startswith("utf")
     following.look()
-    with Live(render(following), console=out, auto_refresh=False, vertical_overflow="crop") as live:
-        live.refresh()
+    with Live(render(following, out, braille), console=out, auto_refresh=False, vertical_overflow="crop") as live:
         while _watch(following, patience):
             following.look()
-            live.update(render(following), refresh=True)
+            live.update(render(following, out, braille), refresh=True)
 
 
-def render(following: Following) -> "RenderableType":
+def render(following: Following, out: "Console", braille: bool) -> "RenderableType":
     """The screen: what runs, its latest figures, its curves, and how it ended."""
     from rich.console import Group
     from rich.text import Text
 
-    out = console()
     lines = [Text(_title(following), style="bold"), Text(" · ".join(following.figures())), Text("")]
-    lines += [Text(line) for line in _charts(following, out.width, out.height - LINES_BESIDE_CHARTS)]
+    lines += [Text(line) for line in _charts(following, out.width, out.height - LINES_BESIDE_CHARTS, braille)]
     if following.run.status != "running":
         lines.append(Text(outcome(following.run), style="green" if following.run.status == "finished" else "red"))
     elif following.silence > SECONDS_WORTH_A_WORD:
@@ -132,10 +132,9 @@ def render(following: Following) -> "RenderableType":
     return Group(*lines)
 
 
-def _charts(following: Following, width: int, height: int) -> list[str]:
+def _charts(following: Following, width: int, height: int, braille: bool) -> list[str]:
     """The curves side by side in a wide terminal, else one below the other, as far as there is room."""
     names = [name for name in (LOSS, following.metric) if name in following.curves]
-    braille = (sys.stdout.encoding or "").lower().startswith("utf")
     if width < NARROWEST or not names:
         return []
     beside = width >= WIDE and len(names) == 2

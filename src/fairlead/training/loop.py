@@ -9,6 +9,7 @@ import contextlib
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import torch

@@ -67,7 +67,7 @@ class TensorBoardSink:
             folder = os.environ.get(TENSORBOARD_ENV) or str(places.home() / "tensorboard")
             self._writer = SummaryWriter(str(Path(folder) / run_id), purge_step=self._from_step)
         for point in points:
-            self._writer.add_scalar(point.name, point.value, point.step, walltime=point.time, new_style=True)
+            self._writer.add_scalar(point.name, point.value, point.step, walltime=point.time)
         self._writer.flush()
 
     def close(self, _finished: bool) -> None:
