@@ -6,9 +6,12 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 # Two workers for two cores; torch's own threads would fight them.
 TEST_WORKERS ?= 2
 TESTS  ?= tests
+# Of `make kill-matrix`; `make test` kills 40 times by the same seed unless both are set.
+KILLS  ?= 200
+SEED   ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check bench compile manifests images clean
+.PHONY: help install run test check bench kill-matrix compile manifests images clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +35,9 @@ check: $(BIN)/.installed-dev ## Check format, lint, types, import contracts and 
 bench: $(BIN)/.installed-dev ## Measure what docs/benchmarks.md states, on the data sets in FAIRLEAD_DATASETS
 	$(BIN)/python -m benchmarks.quality
 	$(BIN)/python -m benchmarks.training
+
+kill-matrix: $(BIN)/.installed-dev ## Kill training KILLS times at moments drawn by SEED, and check that it ends with the same weights
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.kills.matrix --kills $(KILLS) --seed $(SEED)
 
 compile: $(BIN)/.installed ## Write the KFP package of the pipeline to build/training.yaml
 	$(BIN)/fairlead compile --output build/training.yaml

@@ -106,3 +106,13 @@ def test_packs_keep_the_order_and_the_budget(sizes: list[int], budget: int) -> N
         assert len(one) == 1 or sum(sizes[i] for i in one) <= budget
     for one, following in itertools.pairwise(found):
         assert sum(sizes[i] for i in one) + sizes[following[0]] > budget
+
+
+def test_the_rows_of_a_step_are_found_at_once_at_any_depth() -> None:
+    deep = Plan(num_rows=1000, batch_size=32, epochs=10**8, max_steps=None, seed=3)
+    assert deep.num_steps > 3 * 10**9
+    step = 10**9
+    epoch, position = divmod(step - 1, deep.steps_per_epoch)
+    whole = [deep.rows(epoch * deep.steps_per_epoch + number) for number in range(1, deep.steps_per_epoch + 1)]
+    assert deep.rows(step).tolist() == whole[position].tolist()
+    assert sorted(row for rows in whole for row in rows) == list(range(1000))
