@@ -31,7 +31,7 @@ from benchmarks import tables
 from benchmarks.training_data import Workload, full_workloads, prepare, quick_workloads
 from fairlead import openmp
 from fairlead.training.config import TrainConfig
-from fairlead.training.distributed import num_threads
+from fairlead.training.launching.distributed import num_threads
 
 # Both good sides: what a batch of 32 likes. The Trainer's defaults keep their own batch of 8 and rate of 5e-5.
 LEARNING_RATE, BATCH_SIZE = 1e-4, 32

@@ -138,11 +138,11 @@ def fairlead(job: dict[str, Any]) -> None:
     import torch.distributed as dist
 
     from fairlead.events import Progress
-    from fairlead.training.checkpoint import open_checkpoints
+    from fairlead.training.checkpoints.format import open_checkpoints
     from fairlead.training.config import ModelConfig, TrainConfig
-    from fairlead.training.distributed import Group
+    from fairlead.training.launching.distributed import Group
     from fairlead.training.loop import Loop, Splits
-    from fairlead.training.models import build_model
+    from fairlead.training.models.building import build_model
 
     class InTurns(Loop):
         def _step(self, step: int, progress: Progress) -> bool:

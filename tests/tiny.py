@@ -25,7 +25,7 @@ from fairlead.formats.model import (
 from fairlead.formats.tokens import TokensManifest
 from fairlead.names import MODEL_MANIFEST, version_name
 from fairlead.training.config import ModelConfig
-from fairlead.training.models import build_model
+from fairlead.training.models.building import build_model
 
 LABELS = ["billing", "delivery", "tëchnical"]
 WORDS = ["my", "card", "was", "charged", "twice", "where", "is", "the", "parcel", "app", "crashes", "refund", "please"]

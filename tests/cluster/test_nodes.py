@@ -20,7 +20,7 @@ from fairlead.cluster.served import read_served
 from fairlead.cluster.trainjob import Follower, make_trainjob
 from fairlead.errors import ClusterError, ConfigError, Conflict, FairleadError, TrainingError
 from fairlead.training.config import ModelConfig, TrainConfig
-from fairlead.training.job import Job
+from fairlead.training.launching.job import Job
 from tests.cluster.kubernetes_server import Cluster, Object, kubeconfig, now, serving
 from tests.cluster.trainer import INDEX, JOBSET, NAMESPACE, set_condition, webhook
 
@@ -142,7 +142,9 @@ def test_the_server_takes_what_is_made_and_nothing_in_it_is_secret(
     assert "hush" not in str(found)
     trainer = found["spec"]["trainer"]
     assert (trainer["numNodes"], trainer["numProcPerNode"], trainer["image"]) == (2, 4, "r/torch:1")
-    assert trainer["command"] == ["python", "-m", "fairlead.training.node"] and trainer["args"] == ["run_0123456789ab"]
+    assert trainer["command"] == ["python", "-m", "fairlead.training.launching.node"] and trainer["args"] == [
+        "run_0123456789ab"
+    ]
     assert trainer["resourcesPerNode"]["limits"] == {"memory": "64Gi", "nvidia.com/gpu": 4}
     env = {e["name"]: e for e in trainer["env"]}
     assert env["FAIRLEAD_STORE"]["value"] == os.environ["FAIRLEAD_STORE"]
@@ -492,7 +494,7 @@ STEP = """
 import json, sys
 from fairlead.cluster.nodes import train_on_nodes
 from fairlead.stage import stage
-from fairlead.training.job import Job
+from fairlead.training.launching.job import Job
 stage("train")(train_on_nodes)(Job.parse(json.loads(sys.argv[1])))
 """
 

@@ -13,9 +13,9 @@ from fairlead.errors import ConfigError, TrainingError
 from fairlead.formats.model import read_training
 from fairlead.registry import open_registry
 from fairlead.storage import open_store
-from fairlead.training import exchange
-from fairlead.training.job import Job
-from fairlead.training.nodes import Node, _free_port
+from fairlead.training.launching import exchange
+from fairlead.training.launching.job import Job
+from fairlead.training.launching.nodes import Node, _free_port
 from fairlead.training.run import train_stage
 from tests.training.corpus import Corpus
 
@@ -66,7 +66,7 @@ class Machines:
             "PET_MASTER_ADDR": "127.0.0.1",
             "PET_MASTER_PORT": str(port),
         }
-        command = [sys.executable, "-m", "fairlead.training.node", job.run_id]
+        command = [sys.executable, "-m", "fairlead.training.launching.node", job.run_id]
         return subprocess.Popen(
             command,
             env=environment | self.environment,

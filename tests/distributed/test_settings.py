@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from fairlead.formats.model import read_training
 from fairlead.registry import open_registry
-from fairlead.training.models import load_classifier
+from fairlead.training.models.building import load_classifier
 from tests.distributed.test_train_stage import arguments, train
 from tests.training.corpus import Corpus
 

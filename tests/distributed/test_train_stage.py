@@ -20,7 +20,7 @@ from fairlead.errors import ConfigError, Conflict, DataError, FairleadError, Num
 from fairlead.formats.digests import of_file
 from fairlead.formats.model import read_training
 from fairlead.registry import RunRecord, open_registry
-from fairlead.training.models import load_classifier
+from fairlead.training.models.building import load_classifier
 from fairlead.training.run import train_stage
 from tests.training.corpus import LABELS, Corpus
 

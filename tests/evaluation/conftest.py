@@ -15,7 +15,7 @@ from fairlead.formats import dataset, tokens
 from fairlead.formats.digests import of_file
 from fairlead.formats.model import WEIGHTS, Code, Environment, TrainingRecord, write_training
 from fairlead.training.config import ModelConfig
-from fairlead.training.models import build_model
+from fairlead.training.models.building import build_model
 
 TOPICS = {"fish": ["salmon", "trout", "reef"], "rock": ["granite", "basalt", "quartz"], "tree": ["oak", "pine", "elm"]}
 FILLER = ["a", "the", "very", "old", "was", "seen", "near", "town"]

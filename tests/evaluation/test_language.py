@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from fairlead.evaluation.language import score_language, score_version
 from fairlead.formats import tokens
 from fairlead.formats.dataset import read_rows
-from fairlead.training.blocks import all_blocks
+from fairlead.training.batching.blocks import all_blocks
 from tests.data.test_language_tokens import STORY, make
 from tests.inference.writing import CONTEXT, END, byte_tokenizer, random_model
 

@@ -7,7 +7,7 @@ from fairlead.errors import DataError
 from fairlead.evaluation.scoring import batches, pad, score
 from fairlead.formats import tokens
 from fairlead.formats.tokens import TokenArrays
-from fairlead.training.models import load_classifier
+from fairlead.training.models.building import load_classifier
 
 
 def arrays_of(rows: list[list[int]]) -> TokenArrays:

@@ -26,9 +26,9 @@ from fairlead.formats.atomic import write_json
 from fairlead.formats.model import TrainingRecord
 from fairlead.registry import open_registry
 from fairlead.training import run as stage
-from fairlead.training.checkpoint import open_checkpoints
+from fairlead.training.checkpoints.finished import read_finished
+from fairlead.training.checkpoints.format import open_checkpoints
 from fairlead.training.config import ModelConfig, TrainConfig
-from fairlead.training.finished import read_finished
 from tests.kills.nursery import Nursery
 from tests.kills.phases import PHASES, Board
 from tests.registry import samples

@@ -86,10 +86,10 @@ def _import_all() -> None:
     """Import, and do once, what a rank would otherwise import; no thread may be running when it forks."""
     import torch
 
-    from fairlead.training import worker
     from fairlead.training.config import ModelConfig, TrainConfig
-    from fairlead.training.models import build_model
-    from fairlead.training.optimizers import build_optimizer
+    from fairlead.training.launching import worker
+    from fairlead.training.models.building import build_model
+    from fairlead.training.updates.optimizers import build_optimizer
     from tests.training.corpus import Corpus
 
     assert worker
@@ -113,7 +113,7 @@ def _wait_for_all(launcher: int) -> int:
 
 def _launch(request: dict[str, Any], pids: int) -> NoReturn:
     """In the launcher: fork the ranks and wait for them."""
-    from fairlead.training.stopping import handing_on_signals
+    from fairlead.training.launching.stopping import handing_on_signals
 
     os.environ.update(request["environment"] | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())})
     ranks = []
@@ -164,7 +164,7 @@ def _signal(pids: list[int], number: signal.Signals) -> None:
 
 
 def _be_rank(request: dict[str, Any], rank: int) -> NoReturn:
-    from fairlead.training import worker
+    from fairlead.training.launching import worker
     from tests.kills.phases import Board, note_phases
 
     world_size = request["world_size"]

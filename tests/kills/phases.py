@@ -49,8 +49,9 @@ class Board:
 
 def note_phases(board: Board, rank: int) -> None:
     """In a rank: have the worker's functions note what they do."""
-    from fairlead.training import loop, worker
-    from fairlead.training.checkpoint import Checkpoints
+    from fairlead.training import loop
+    from fairlead.training.checkpoints.format import Checkpoints
+    from fairlead.training.launching import worker
 
     def enter(phase: str) -> None:
         index = 3 + PHASES.index(phase)

@@ -9,12 +9,12 @@ import torch
 import torch.distributed as dist
 
 from fairlead.formats import tokens
-from fairlead.training.checkpoint import open_checkpoints
+from fairlead.training.checkpoints.format import open_checkpoints
 from fairlead.training.config import ModelConfig, TrainConfig
-from fairlead.training.distributed import Group
+from fairlead.training.launching.distributed import Group
 from fairlead.training.loop import Loop
-from fairlead.training.models import build_model
-from fairlead.training.tasks import Splits
+from fairlead.training.models.building import build_model
+from fairlead.training.objective.tasks import Splits
 from tests.training.corpus import Corpus, PromptLog, Recorder
 
 

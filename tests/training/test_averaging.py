@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fairlead.training.averaging import AVERAGE, decay_at
 from fairlead.training.loop import Loop
+from fairlead.training.updates.averaging import AVERAGE, decay_at
 from tests.training.corpus import curve, weights
 from tests.training.test_loop import After, Killed, finish
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairlead.training.batches import Plan, micro_batches, overhead_tokens, packs, random_state, share_out
+from fairlead.training.batching.batches import Plan, micro_batches, overhead_tokens, packs, random_state, share_out
 
 
 def plan(**changes: object) -> Plan:

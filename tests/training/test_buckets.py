@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairlead.training.batches import Plan, micro_batches
-from fairlead.training.buckets import by_rows, by_tokens
+from fairlead.training.batching.batches import Plan, micro_batches
+from fairlead.training.batching.buckets import by_rows, by_tokens
 
 
 def log_normal(num_rows: int, seed: int = 0) -> np.ndarray:

@@ -9,9 +9,9 @@ from safetensors.torch import load
 
 from fairlead.errors import IntegrityError, StorageError
 from fairlead.storage import ObjectStore, open_store
-from fairlead.training.checkpoint import Best, Checkpoints, State, open_checkpoints
-from fairlead.training.parts import ModelPart, OptimizerPart, Part
-from fairlead.training.tensor_file import TensorFile
+from fairlead.training.checkpoints.format import Best, Checkpoints, State, open_checkpoints
+from fairlead.training.checkpoints.parts import ModelPart, OptimizerPart, Part
+from fairlead.training.checkpoints.tensor_file import TensorFile
 
 
 @pytest.fixture(params=["folder", "s3"])

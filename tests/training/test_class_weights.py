@@ -5,7 +5,12 @@ import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
 from fairlead.errors import ConfigError
-from fairlead.training.class_weights import balanced_C, class_weights_C, effective_number_C, positive_weights_C
+from fairlead.training.objective.class_weights import (
+    balanced_C,
+    class_weights_C,
+    effective_number_C,
+    positive_weights_C,
+)
 
 NAMES, COUNTS = ["cat", "dog", "eel"], np.array([60, 30, 10])
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from fairlead.training import dropout
-from fairlead.training.dropout import Dropout, GroupSize, Masks, dropped_levels, kept_scale
+from fairlead.training.models import dropout
+from fairlead.training.models.dropout import Dropout, GroupSize, Masks, dropped_levels, kept_scale
 
 
 @pytest.mark.parametrize("probability", [0.1, 0.5, 0.9])

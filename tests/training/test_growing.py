@@ -6,7 +6,7 @@ import torch
 from fairlead.formats.model import ModelManifest
 from fairlead.formats.tokens import TokensManifest
 from fairlead.training.config import ModelConfig
-from fairlead.training.models import build_model, load_classifier
+from fairlead.training.models.building import build_model, load_classifier
 from tests.tiny import LABELS, MAX_LENGTH, make_version
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fairlead.training import heartbeat
-from fairlead.training.hang import find
-from fairlead.training.heartbeat import Beat, Heartbeat, Phase
+from fairlead.training.watch import heartbeat
+from fairlead.training.watch.hang import find
+from fairlead.training.watch.heartbeat import Beat, Heartbeat, Phase
 
 NOW, TIMEOUT = 1000.0, 10.0
 
@@ -73,6 +73,6 @@ def test_a_heartbeat_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_without_a_launcher_nothing_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
-    code = "from fairlead.training import heartbeat as h; h.begin(); h.mark(h.Phase.SAVING); print(h._own)"
+    code = "from fairlead.training.watch import heartbeat as h; h.begin(); h.mark(h.Phase.SAVING); print(h._own)"
     monkeypatch.delenv(heartbeat.FOLDER_ENV, raising=False)
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "None\n"

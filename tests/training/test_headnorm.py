@@ -10,12 +10,12 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, BertConfig, DistilBertConfig, GPT2Config, RobertaConfig
 
 from fairlead.errors import ConfigError
-from fairlead.training.averaging import decay_at
 from fairlead.training.config import ModelConfig
-from fairlead.training.distributed import Group
-from fairlead.training.headnorm import FeatureNorm, NormedLinear, add_head_norm, fold_head_norm
+from fairlead.training.launching.distributed import Group
 from fairlead.training.loop import Loop
-from fairlead.training.models import build_model, load_classifier
+from fairlead.training.models.building import build_model, load_classifier
+from fairlead.training.models.headnorm import FeatureNorm, NormedLinear, add_head_norm, fold_head_norm
+from fairlead.training.updates.averaging import decay_at
 from tests.training.corpus import curve, weights
 from tests.training.test_loop import After, Killed, finish
 from tests.training.test_models import manifest

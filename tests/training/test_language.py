@@ -12,14 +12,14 @@ import torch.nn.functional as F
 
 from fairlead.formats.tokens import TokenArrays, TokensManifest, TokenSplit
 from fairlead.names import LANGUAGE_MODELING
-from fairlead.training.batches import Plan, collate
-from fairlead.training.blocks import all_blocks, open_rows, training_blocks
+from fairlead.training.batching.batches import Plan, collate
+from fairlead.training.batching.blocks import all_blocks, open_rows, training_blocks
 from fairlead.training.config import ModelConfig, TrainConfig
-from fairlead.training.distributed import Group
-from fairlead.training.language_models import load_language_model, num_positions
+from fairlead.training.launching.distributed import Group
 from fairlead.training.loop import Loop
-from fairlead.training.models import build_model
-from fairlead.training.tasks import Splits
+from fairlead.training.models.building import build_model
+from fairlead.training.models.language_models import load_language_model, num_positions
+from fairlead.training.objective.tasks import Splits
 from tests.data.test_language_tokens import make
 from tests.training.corpus import PromptLog, Recorder, curve, weights
 

@@ -19,8 +19,8 @@ from transformers import (
 
 from fairlead.errors import ConfigError
 from fairlead.training.config import TrainConfig
-from fairlead.training.layers import depths, rate_factors
 from fairlead.training.loop import Loop
+from fairlead.training.updates.layers import depths, rate_factors
 from tests.training.corpus import curve
 
 SIZES = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}

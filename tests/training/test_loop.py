@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save
 
 from fairlead.errors import NumericalError
-from fairlead.training.checkpoint import State, open_checkpoints
+from fairlead.training.batching.passes import Pass
+from fairlead.training.checkpoints.format import State, open_checkpoints
 from fairlead.training.loop import Loop
-from fairlead.training.passes import Pass
-from fairlead.training.trouble import last_good
+from fairlead.training.watch.trouble import last_good
 from tests.training.corpus import curve, weights
 
 MakeLoop = Callable[..., Loop]

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fairlead.training.losses import (
+from fairlead.training.objective.losses import (
     binary_cross_entropy_B,
     binary_focal_B,
     cross_entropy_B,

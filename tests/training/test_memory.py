@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from fairlead.errors import MemoryExceeded
-from fairlead.training.gradients import GradientExchange
-from fairlead.training.memory import MicroBatchBudget, in_parts, is_out_of_memory
+from fairlead.training.updates.gradients import GradientExchange
+from fairlead.training.watch.memory import MicroBatchBudget, in_parts, is_out_of_memory
 from tests.training.corpus import curve
 
 # One rank of a run of 3 steps. `hungry` fills memory from within a micro-batch above 100 tokens: what is left
@@ -27,13 +27,13 @@ import json, resource, sys
 from pathlib import Path
 import torch, torch.distributed as dist
 from fairlead.formats import tokens
-from fairlead.training.checkpoint import open_checkpoints
+from fairlead.training.checkpoints.format import open_checkpoints
 from fairlead.training.config import ModelConfig, TrainConfig
-from fairlead.training.distributed import Group
+from fairlead.training.launching.distributed import Group
 from fairlead.training.loop import Loop
-from fairlead.training.models import build_model
-from fairlead.training.packing import Pack
-from fairlead.training.tasks import Splits
+from fairlead.training.models.building import build_model
+from fairlead.training.batching.packing import Pack
+from fairlead.training.objective.tasks import Splits
 from tests.training.corpus import Corpus, PromptLog, Recorder
 
 folder, rank, world_size, hungry_rank, settings = Path(sys.argv[1]), *map(int, sys.argv[2:5]), json.loads(sys.argv[5])

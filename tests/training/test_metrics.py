@@ -11,8 +11,8 @@ import pytest
 
 from fairlead.errors import RegistryError
 from fairlead.registry import MetricPoint, open_registry
-from fairlead.training import metrics
-from fairlead.training.metrics import MetricLog, RegistrySink, from_rows, to_rows
+from fairlead.training.watch import metrics
+from fairlead.training.watch.metrics import MetricLog, RegistrySink, from_rows, to_rows
 from tests.registry.samples import start_run
 
 STEPS = 500

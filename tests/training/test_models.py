@@ -9,8 +9,8 @@ from transformers import BertConfig, DebertaV2Config, DistilBertConfig, MPNetCon
 from fairlead.errors import ConfigError, IntegrityError, NotFound
 from fairlead.formats.tokens import TokensManifest
 from fairlead.training.config import ModelConfig
-from fairlead.training.dropout_fields import dropout_fields
-from fairlead.training.models import build_model, load_classifier
+from fairlead.training.models.building import build_model, load_classifier
+from fairlead.training.models.dropout_fields import dropout_fields
 
 
 def manifest(vocab_size: int = 300, max_length: int = 16) -> TokensManifest:

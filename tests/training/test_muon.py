@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fairlead.training.loop import Loop
-from fairlead.training.muon import ADAMW_SIZE, Muon, orthogonal
+from fairlead.training.updates.muon import ADAMW_SIZE, Muon, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(32, 80), (80, 32), (1, 7)])

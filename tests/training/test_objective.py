@@ -12,8 +12,8 @@ from fairlead.errors import ConfigError
 from fairlead.names import LANGUAGE_MODELING
 from fairlead.training.config import TrainConfig
 from fairlead.training.loop import Loop
-from fairlead.training.objective import multi_label_loss, regression_loss, single_label_loss
-from fairlead.training.tasks import MAKERS
+from fairlead.training.objective.choice import multi_label_loss, regression_loss, single_label_loss
+from fairlead.training.objective.tasks import MAKERS
 from tests.training.corpus import curve
 
 CPU, NAMES = torch.device("cpu"), ["cat", "dog", "eel"]

@@ -10,7 +10,7 @@ import torch
 
 from fairlead.training.config import TrainConfig
 from fairlead.training.loop import Loop
-from fairlead.training.optimizers import build_optimizer, clip_gradient, parameter_groups, set_learning_rate
+from fairlead.training.updates.optimizers import build_optimizer, clip_gradient, parameter_groups, set_learning_rate
 from tests.training.corpus import curve
 
 RATES = {"adamw": 3e-3, "adam": 3e-3, "sgd": 3e-2, "rmsprop": 1e-3, "adagrad": 2e-2, "muon": 3e-3}

@@ -15,12 +15,12 @@ from transformers import (
 )
 
 from fairlead.formats.tokens import TokenArrays
-from fairlead.training import dropout
-from fairlead.training.attention import Layout, TextGroup, attend, attend_by_group
-from fairlead.training.batches import Rows, collate
-from fairlead.training.dropout import Masks
-from fairlead.training.packed_models import packed_forward
-from fairlead.training.packing import pack
+from fairlead.training.batching.batches import Rows, collate
+from fairlead.training.batching.packing import pack
+from fairlead.training.models import dropout
+from fairlead.training.models.attention import Layout, TextGroup, attend, attend_by_group
+from fairlead.training.models.dropout import Masks
+from fairlead.training.models.packed_models import packed_forward
 
 LENGTHS = np.array([9, 9, 8, 5, 5, 3, 1])
 GROUPS: list[tuple[int, Rows]] = [(0, np.array([0, 1])), (1, np.array([2, 3, 4])), (2, np.array([5, 6]))]

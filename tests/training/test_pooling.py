@@ -19,7 +19,7 @@ from transformers import (
 from fairlead.errors import ConfigError
 from fairlead.formats.tokens import TokensManifest
 from fairlead.training.config import ModelConfig
-from fairlead.training.models import build_model
+from fairlead.training.models.building import build_model
 
 SIZES = {
     "vocab_size": 64,

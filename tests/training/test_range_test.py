@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from fairlead.training.config import ModelConfig, TrainConfig
-from fairlead.training.range_curve import RangeCurve, RunningMean, judge, rate_of
-from fairlead.training.range_picture import draw
+from fairlead.training.sweep.range_curve import RangeCurve, RunningMean, judge, rate_of
+from fairlead.training.sweep.range_picture import draw
 from tests.training.corpus import Corpus
 
 
@@ -68,7 +68,7 @@ def swept(corpus: Corpus, folder: Path, **changes: Any) -> dict[str, Any]:
         "picture": str(folder / "curve.png"),
     }
     (folder / "job.json").write_text(json.dumps(job))
-    command = [sys.executable, "-m", "fairlead.training.range_test", folder / "job.json", folder / "result.json"]
+    command = [sys.executable, "-m", "fairlead.training.sweep.range_test", folder / "job.json", folder / "result.json"]
     environment = os.environ | {"FAIRLEAD_HOME": str(folder / "home")}
     subprocess.run(command, check=True, env=environment)
     found: dict[str, Any] = json.loads((folder / "result.json").read_text())

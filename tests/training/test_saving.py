@@ -9,9 +9,9 @@ from safetensors.torch import load
 
 from fairlead.errors import ConfigError, StorageError
 from fairlead.storage import open_store
-from fairlead.training import saving
-from fairlead.training.checkpoint import Checkpoints, State
-from fairlead.training.saving import Saver
+from fairlead.training.checkpoints import saving
+from fairlead.training.checkpoints.format import Checkpoints, State
+from fairlead.training.checkpoints.saving import Saver
 
 
 class Counter:

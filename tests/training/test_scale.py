@@ -5,9 +5,9 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, f1_score
 
-from fairlead.training.scale import Scale
-from fairlead.training.scores import average_precision
-from fairlead.training.thresholds import best_threshold, best_thresholds_C
+from fairlead.training.objective.scale import Scale
+from fairlead.training.objective.scores import average_precision
+from fairlead.training.objective.thresholds import best_threshold, best_thresholds_C
 
 
 @pytest.mark.parametrize("bias", [True, False])

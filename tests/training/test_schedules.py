@@ -4,7 +4,7 @@ import pytest
 
 from fairlead.errors import ConfigError
 from fairlead.training.config import TrainConfig
-from fairlead.training.schedules import learning_rate
+from fairlead.training.updates.schedules import learning_rate
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "inverse_sqrt", "constant"])

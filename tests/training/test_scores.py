@@ -9,7 +9,7 @@ from sklearn import metrics
 from fairlead.evaluation.metrics import calibration_error as evaluation_calibration_error
 from fairlead.evaluation.metrics import reliability
 from fairlead.training.config import METRICS_BY_TASK
-from fairlead.training.scores import (
+from fairlead.training.objective.scores import (
     calibration_error,
     classification_scores,
     is_better,

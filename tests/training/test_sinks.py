@@ -8,8 +8,8 @@ import pytest
 
 from fairlead.errors import ConfigError
 from fairlead.registry import MetricPoint
-from fairlead.training.metrics import MetricLog, Sink
-from fairlead.training.sinks import check_sinks, hide_credentials, open_sinks
+from fairlead.training.watch.metrics import MetricLog, Sink
+from fairlead.training.watch.sinks import check_sinks, hide_credentials, open_sinks
 
 
 class Nowhere:

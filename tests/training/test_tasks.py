@@ -10,7 +10,7 @@ import torch
 
 from fairlead.errors import ConfigError
 from fairlead.formats.dataset import dataset_digest
-from fairlead.training.batches import MicroBatch
+from fairlead.training.batching.batches import MicroBatch
 from fairlead.training.config import TrainConfig
 from fairlead.training.loop import Loop
 from tests.training.corpus import curve

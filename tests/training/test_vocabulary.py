@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from fairlead.training import vocabulary
-from fairlead.training.batches import collate
+from fairlead.training.batching import vocabulary
+from fairlead.training.batching.batches import collate
 from fairlead.training.config import ModelConfig
 from fairlead.training.loop import Loop
-from fairlead.training.models import build_model
+from fairlead.training.models.building import build_model
 from tests.training.corpus import Corpus
 
 MakeLoop = Callable[..., Loop]

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from fairlead.registry import MetricPoint, Registry
 
-# As fairlead.training.metrics names them.
+# As fairlead.training.watch.metrics names them.
 NUM_STEPS, SECONDS_LEFT, LOGGING_SHARE = "num_steps", "seconds_left", "logging_share"
 LOSS, VALIDATION = "loss", "validation/"
 # What picks the best step where the settings leave it to the task.

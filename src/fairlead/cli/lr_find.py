@@ -88,7 +88,7 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="fairlead-range-") as folder:
         source, target = Path(folder, "job.json"), Path(folder, "result.json")
         write_json(source, job)
-        command = [sys.executable, "-m", "fairlead.training.range_test", str(source), str(target)]
+        command = [sys.executable, "-m", "fairlead.training.sweep.range_test", str(source), str(target)]
         # Ended with this process: an exception on the way out kills it.
         done = subprocess.run(command, stdout=sys.stderr, check=False)
         if done.returncode != 0 or not target.is_file():

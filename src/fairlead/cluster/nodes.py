@@ -20,8 +20,8 @@ from fairlead.cluster.trainjob import Follower, make_trainjob, trainjob_name
 from fairlead.errors import ConfigError, FairleadError, Stopped, TrainingError
 from fairlead.names import CLUSTER_ENV, POD_ENV
 from fairlead.storage import open_store
-from fairlead.training import exchange
-from fairlead.training.job import Job
+from fairlead.training.launching import exchange
+from fairlead.training.launching.job import Job
 
 # Of the 30 s that Kubernetes grants this step, what is left after the nodes were told.
 WAIT_SECONDS = 20.0

@@ -1,6 +1,6 @@
 """What the train component hands to its stage: training on the cluster, for when one machine is not enough."""
 
-from fairlead.training.job import Job
+from fairlead.training.launching.job import Job
 
 
 def on_cluster(job: Job) -> None:

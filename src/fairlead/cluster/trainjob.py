@@ -2,7 +2,7 @@
 
 What belongs to every pod of a runtime (exit codes, restarts, security, grace period) stands in
 manifests/trainer/runtime.yaml; here is what differs from run to run. The command is that of
-fairlead.training.node, and nothing secret is written into the object.
+fairlead.training.launching.node, and nothing secret is written into the object.
 """
 
 import os
@@ -17,7 +17,7 @@ from fairlead.errors import ConfigError
 from fairlead.formats.digests import of_json
 from fairlead.names import LABEL_PREFIX, PROJECT_LABEL, REGISTRY_ENV, RUN_LABEL, STORE_ENV, kubernetes_name
 from fairlead.storage.redaction import redact
-from fairlead.training.job import Job
+from fairlead.training.launching.job import Job
 
 CONTENT = LABEL_PREFIX + "content"
 FOLLOWER = LABEL_PREFIX + "follower"
@@ -75,7 +75,7 @@ def make_trainjob(job: Job, settings: CompileSettings, served: Served, image: st
 def _trainer(job: Job, settings: CompileSettings, image: str) -> Object:
     return {
         "image": image,
-        "command": ["python", "-m", "fairlead.training.node"],
+        "command": ["python", "-m", "fairlead.training.launching.node"],
         "args": [job.run_id],
         "numNodes": job.training.nodes,
         # Left out, a runtime on CPUs would start one rank a CPU.

@@ -83,7 +83,7 @@ def _score(version: VersionRecord, question: Question) -> ChampionScore:
 def _score_again(version: VersionRecord, question: Question) -> dict[str, float]:
     # torch and transformers take 3 s to import, which a recorded evaluation spares.
     from fairlead.evaluation.scoring import score
-    from fairlead.training.models import load_classifier
+    from fairlead.training.models.building import load_classifier
 
     with tempfile.TemporaryDirectory(prefix="fairlead-champion-") as temporary:
         folder = Path(temporary) / "model"

@@ -111,7 +111,7 @@ def evaluate(
 def evaluate_datasets(inputs: Inputs, settings: EvaluationConfig, output: Path) -> tuple[list[Scored], list[str]]:
     """Score every data set, the test split first, and write predictions.parquet; with notes for the reader."""
     # torch takes 3 s to import, which a wrong setting or input need not wait for.
-    from fairlead.training.models import load_classifier
+    from fairlead.training.models.building import load_classifier
 
     dataset.verify(inputs.data, inputs.datasets)
     model = load_classifier(inputs.model)

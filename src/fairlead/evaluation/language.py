@@ -19,10 +19,10 @@ from fairlead.formats import dataset, tokens
 from fairlead.formats.dataset import TEST
 from fairlead.formats.evaluation import Evaluation
 from fairlead.formats.tokens import TOKENIZER, TokenArrays, TokenSplit
-from fairlead.training.batches import collate
-from fairlead.training.blocks import all_blocks
-from fairlead.training.language_models import num_positions
-from fairlead.training.language_task import language_scores, token_losses_BT
+from fairlead.training.batching.batches import collate
+from fairlead.training.batching.blocks import all_blocks
+from fairlead.training.models.language_models import num_positions
+from fairlead.training.objective.language_task import language_scores, token_losses_BT
 
 # Padding included. The logits of more tokens than that take longer to write to memory than to compute.
 TOKENS_PER_BATCH = 4096
@@ -124,7 +124,7 @@ def score_version(folder: Path, max_length: int, data: Path, work: Path, what: s
     from tokenizers import Tokenizer
 
     from fairlead.data.token_stream import StreamWriter
-    from fairlead.training.language_models import load_language_model
+    from fairlead.training.models.language_models import load_language_model
 
     model = load_language_model(folder)
     config: Any = model.config

@@ -29,7 +29,7 @@ def evaluate_language_model(
     project: str, inputs: Inputs, settings: EvaluationConfig, output: Path
 ) -> tuple[EvaluationReport, bytes]:
     """Score every data set and the champion, and write samples; the report and its HTML page."""
-    from fairlead.training.language_models import load_language_model
+    from fairlead.training.models.language_models import load_language_model
 
     dataset.verify(inputs.data, inputs.datasets)
     model = load_language_model(inputs.model)

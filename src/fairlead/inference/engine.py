@@ -17,8 +17,8 @@ from fairlead.errors import ConfigError, IntegrityError
 from fairlead.formats.model import ModelManifest, verify
 from fairlead.inference.answers import Answer, answers_of
 from fairlead.names import MULTI_LABEL, REGRESSION
-from fairlead.training.models import load_classifier
-from fairlead.training.outputs import VALUE
+from fairlead.training.models.building import load_classifier
+from fairlead.training.models.outputs import VALUE
 
 # Tokens of one forward pass, padding included. 4,096 keeps the activations of a 6-layer encoder under
 # 200 MB and is past the size from which a larger batch is no faster on a CPU.

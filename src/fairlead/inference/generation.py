@@ -22,7 +22,7 @@ from fairlead.formats.model import ModelManifest, verify
 from fairlead.inference.config import GenerationConfig
 from fairlead.inference.sampling import Sampler
 from fairlead.inference.textstream import TextStream
-from fairlead.training.language_models import load_language_model, num_positions
+from fairlead.training.models.language_models import load_language_model, num_positions
 
 # What of a full window is kept: more would be read again more often, less would be forgotten at once.
 KEPT_SHARE = 0.5

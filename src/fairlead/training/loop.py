@@ -20,28 +20,29 @@ from torch.nn.parallel import DistributedDataParallel
 from fairlead.errors import FairleadError, IntegrityError
 from fairlead.events import Progress
 from fairlead.formats.tokens import TokenArrays
-from fairlead.training import heartbeat, vocabulary
-from fairlead.training.averaging import WeightAverage
-from fairlead.training.batches import MicroBatch, Rows, make_plan, micro_batches
-from fairlead.training.checkpoint import BLOCKED, Best, Checkpoints, State
+from fairlead.training.batching import vocabulary
+from fairlead.training.batching.batches import MicroBatch, Rows, make_plan, micro_batches
+from fairlead.training.batching.passes import Pass, Passes
+from fairlead.training.checkpoints.format import BLOCKED, Best, Checkpoints, State
+from fairlead.training.checkpoints.parts import ModelPart, OptimizerPart, Part
+from fairlead.training.checkpoints.saving import Saver
 from fairlead.training.config import TrainConfig
-from fairlead.training.distributed import Group
-from fairlead.training.figures import Figures
-from fairlead.training.gradients import GradientExchange
-from fairlead.training.headnorm import HeadNorms, fold_head_norm
-from fairlead.training.heartbeat import Phase
-from fairlead.training.layers import freeze
-from fairlead.training.memory import MicroBatchBudget, release
-from fairlead.training.metrics import MetricLog, from_rows, to_rows
-from fairlead.training.optimizers import build_optimizer, clip_gradient, set_learning_rate
-from fairlead.training.parts import ModelPart, OptimizerPart, Part
-from fairlead.training.passes import Pass, Passes
-from fairlead.training.saving import Saver
-from fairlead.training.schedules import learning_rate
-from fairlead.training.scores import is_better
-from fairlead.training.tasks import Splits, make_task
-from fairlead.training.trouble import Trouble, error_of
+from fairlead.training.launching.distributed import Group
+from fairlead.training.models.headnorm import HeadNorms, fold_head_norm
+from fairlead.training.objective.scores import is_better
+from fairlead.training.objective.tasks import Splits, make_task
+from fairlead.training.updates.averaging import WeightAverage
+from fairlead.training.updates.gradients import GradientExchange
+from fairlead.training.updates.layers import freeze
+from fairlead.training.updates.optimizers import build_optimizer, clip_gradient, set_learning_rate
+from fairlead.training.updates.schedules import learning_rate
 from fairlead.training.validation import validate
+from fairlead.training.watch import heartbeat
+from fairlead.training.watch.figures import Figures
+from fairlead.training.watch.heartbeat import Phase
+from fairlead.training.watch.memory import MicroBatchBudget, release
+from fairlead.training.watch.metrics import MetricLog, from_rows, to_rows
+from fairlead.training.watch.trouble import Trouble, error_of
 
 # The rows of a validation batch need no memory for gradients.
 VALIDATION_BUDGET_FACTOR = 2

@@ -30,19 +30,19 @@ from fairlead.registry import Registry, open_registry
 from fairlead.registry.fetching import fetch_base
 from fairlead.stage import disk_sentence, stage
 from fairlead.storage.redaction import redact
-from fairlead.training import distributed
-from fairlead.training.batches import make_plan
-from fairlead.training.blocks import open_rows
-from fairlead.training.checkpoint import BLOCKED, open_checkpoints
+from fairlead.training.batching.batches import make_plan
+from fairlead.training.batching.blocks import open_rows
+from fairlead.training.checkpoints.finished import copy_finished, hardware, read_finished
+from fairlead.training.checkpoints.format import BLOCKED, open_checkpoints
 from fairlead.training.config import CARRYING_OUT, ModelConfig, TrainConfig
-from fairlead.training.elsewhere import Elsewhere, recall, train_elsewhere
-from fairlead.training.finished import copy_finished, hardware, read_finished
 from fairlead.training.incremental import check_parent
-from fairlead.training.job import Job
-from fairlead.training.layout import check_layout
-from fairlead.training.metrics import LOGGING_SHARE
+from fairlead.training.launching import distributed
+from fairlead.training.launching.elsewhere import Elsewhere, recall, train_elsewhere
+from fairlead.training.launching.job import Job
+from fairlead.training.models.layout import check_layout
 from fairlead.training.precision import resolve
-from fairlead.training.sinks import check_sinks
+from fairlead.training.watch.metrics import LOGGING_SHARE
+from fairlead.training.watch.sinks import check_sinks
 
 
 @stage("train")

@@ -7,12 +7,12 @@ from torch import nn
 
 from fairlead.events import Progress
 from fairlead.formats.tokens import TokenArrays
-from fairlead.training import heartbeat
-from fairlead.training.batches import Rows, collate
-from fairlead.training.distributed import Group
-from fairlead.training.heartbeat import Phase
-from fairlead.training.memory import in_parts
-from fairlead.training.tasks import Task
+from fairlead.training.batching.batches import Rows, collate
+from fairlead.training.launching.distributed import Group
+from fairlead.training.objective.tasks import Task
+from fairlead.training.watch import heartbeat
+from fairlead.training.watch.heartbeat import Phase
+from fairlead.training.watch.memory import in_parts
 
 
 @torch.no_grad()

@@ -1,0 +1,1 @@
+"""What is kept of a run: its state at a step, and the finished model."""

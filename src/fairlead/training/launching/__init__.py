@@ -1,0 +1,1 @@
+"""How the processes of a run start, here and on other nodes, and how they end."""

@@ -1,0 +1,1 @@
+"""Which networks train: built, loaded, pooled, grown, and run on packed texts."""

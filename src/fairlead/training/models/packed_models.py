@@ -1,0 +1,129 @@
+"""Forward passes of Hugging Face classifiers over packs, with the models' own weights and modules.
+
+Every operation but attention works on tokens one by one, so that texts can lie end to end. Of the last layer of a
+model whose head reads the first token only that token's query, output and feed-forward part are computed: for 6
+layers a seventh of the work. The logits are those of the model's own padded pass.
+
+Shapes: T tokens of N texts, W width, C classes.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from fairlead.training.batching.packing import Pack
+from fairlead.training.models.attention import attend
+from fairlead.training.models.dropout import Masks
+
+# Architectures that share BERT's layers, and whether positions are counted from the padding id on.
+BERT_LIKE = {"bert": False, "roberta": True, "xlm-roberta": True, "camembert": True}
+MODERNBERT = "modernbert"
+
+Forward = Callable[[Any, Pack, Masks, bool], torch.Tensor]
+
+
+def packed_forward(model: nn.Module, max_length: int) -> Forward | None:
+    """The packed pass of a sequence classifier for texts of at most `max_length`; None for one without."""
+    config: Any = model.config
+    if config.model_type in BERT_LIKE:
+        plain = not config.is_decoder and not config.add_cross_attention and not config.chunk_size_feed_forward
+        return _bert if plain else None
+    if config.model_type == MODERNBERT:
+        window = config.sliding_window
+        full = all(kind == "full_attention" for kind in config.layer_types)
+        return _modernbert if full or max_length <= window + 1 else None
+    return None
+
+
+def _bert(model: Any, pack: Pack, masks: Masks, recompute: bool) -> torch.Tensor:
+    encoder = getattr(model, model.base_model_prefix)
+    x_TW = _bert_embeddings(encoder.embeddings, pack, model.config)
+    *layers, last = encoder.encoder.layer
+    for index, layer in enumerate(layers):
+        x_TW = _run(recompute, _bert_layer, layer, index, x_TW, None, pack, masks)
+    first_NW = _run(recompute, _bert_layer, last, len(layers), x_TW, pack.starts_N, pack, masks)
+    # The heads take the first of the tokens that they are given.
+    first_N1W = first_NW[:, None]
+    if model.config.model_type == "bert":
+        return torch.as_tensor(model.classifier(model.dropout(encoder.pooler(first_N1W))))
+    return torch.as_tensor(model.classifier(first_N1W))
+
+
+def _bert_embeddings(embeddings: Any, pack: Pack, config: Any) -> torch.Tensor:
+    offset = config.pad_token_id + 1 if BERT_LIKE[config.model_type] else 0
+    x_TW = embeddings.word_embeddings(pack.input_ids_T) + embeddings.token_type_embeddings.weight[0]
+    x_TW = x_TW + embeddings.position_embeddings(pack.positions_T + offset)
+    return torch.as_tensor(embeddings.dropout(embeddings.LayerNorm(x_TW)))
+
+
+def _bert_layer(
+    layer: Any, index: int, x_TW: torch.Tensor, queries: torch.Tensor | None, pack: Pack, masks: Masks
+) -> torch.Tensor:
+    attention = layer.attention.self
+    # `queries` are the tokens whose results are wanted: all of them, or the first of each text.
+    x_QW = x_TW if queries is None else x_TW.index_select(0, queries)
+    probability = attention.dropout.p if layer.training else 0.0
+    context_QW = attend(
+        attention.query(x_QW),
+        attention.key(x_TW),
+        attention.value(x_TW),
+        attention.num_attention_heads,
+        pack.layouts,
+        masks,
+        index,
+        probability,
+    )
+    y_QW = layer.attention.output(context_QW, x_QW)
+    return torch.as_tensor(layer.output(layer.intermediate(y_QW), y_QW))
+
+
+def _modernbert(model: Any, pack: Pack, masks: Masks, recompute: bool) -> torch.Tensor:
+    encoder = model.model
+    x_TW = encoder.embeddings(input_ids=pack.input_ids_T)
+    kinds = set(encoder.config.layer_types)
+    rotary = {kind: encoder.rotary_emb(x_TW, pack.positions_T[None], kind) for kind in kinds}
+    for index, layer in enumerate(encoder.layers):
+        x_TW = _run(recompute, _modernbert_layer, layer, index, x_TW, rotary[layer.attention_type], pack, masks)
+    x_TW = encoder.final_norm(x_TW)
+    if model.config.classifier_pooling == "cls":
+        pooled_NW = x_TW.index_select(0, pack.starts_N)
+    else:
+        sums_NW = x_TW.new_zeros(len(pack.starts_N), x_TW.shape[1]).index_add(0, pack.texts_T, x_TW)
+        pooled_NW = sums_NW / pack.lengths_N[:, None]
+    return torch.as_tensor(model.classifier(model.drop(model.head(pooled_NW))))
+
+
+def _modernbert_layer(
+    layer: Any, index: int, x_TW: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor], pack: Pack, masks: Masks
+) -> torch.Tensor:
+    attention = layer.attn
+    qkv = attention.Wqkv(layer.attn_norm(x_TW)).view(x_TW.shape[0], 3, -1, attention.head_dim)
+    q_THD, k_THD, v_THD = qkv.unbind(1)
+    cos_T1D, sin_T1D = (angles[0, :, None] for angles in rotary)
+    q_TW, k_TW, v_TW = (
+        x.flatten(1) for x in (_rotate(q_THD, cos_T1D, sin_T1D), _rotate(k_THD, cos_T1D, sin_T1D), v_THD)
+    )
+    probability = attention.attention_dropout if layer.training else 0.0
+    num_heads = q_THD.shape[1]
+    context_TW = attend(q_TW, k_TW, v_TW, num_heads, pack.layouts, masks, index, probability)
+    x_TW = x_TW + attention.out_drop(attention.Wo(context_TW))
+    return torch.as_tensor(x_TW + layer.mlp(layer.mlp_norm(x_TW)))
+
+
+def _rotate(x_THD: torch.Tensor, cos_T1D: torch.Tensor, sin_T1D: torch.Tensor) -> torch.Tensor:
+    """Rotary positions (Su et al. 2021, "RoFormer"), in float32, with the halves of a head as pairs."""
+    first, second = x_THD.float().chunk(2, -1)
+    turned = torch.cat((-second, first), -1)
+    return (x_THD.float() * cos_T1D + turned * sin_T1D).to(x_THD.dtype)
+
+
+def _run(recompute: bool, function: Callable[..., torch.Tensor], *arguments: Any) -> torch.Tensor:
+    """Call `function`; with `recompute` its activations are computed again in the backward pass, not kept."""
+    if not recompute:
+        return function(*arguments)
+    # Masks are a function of place, so there is no random state to bring back.
+    again: torch.Tensor = checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
+    return again

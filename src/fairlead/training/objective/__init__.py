@@ -1,0 +1,1 @@
+"""What a task minimises and what its validation reports."""

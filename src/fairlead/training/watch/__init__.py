@@ -1,0 +1,1 @@
+"""What a running run says of itself, and how trouble is noticed."""
