@@ -48,7 +48,7 @@ def test_compare_shows_what_differs_and_nothing_else(fairlead, versions):
     assert found["metrics"]["accuracy"] == [0.90, 0.95] and found["same_test_rows"] is True
     assert found["evaluation"] == {"gate.macro_f1": [0.1, 0.2]}
     lines = fairlead("models", "compare", f"{PROJECT}:1", f"{PROJECT}:2").out.splitlines()
-    assert lines[0].split() == ["same", "environment"]
+    assert lines[0].split() == ["same", "parent,", "environment"]
     assert ["training.learning_rate", "0.0003", "0.001"] in [line.split() for line in lines]
     assert ["gate.macro_f1", "0.1", "0.2"] in [line.split() for line in lines]
     assert ["accuracy", "0.9000", "0.9500", "+0.0500"] in [line.split() for line in lines]

@@ -8,6 +8,7 @@ import yaml
 from fairlead.cli.explain import everything, list_settings, to_markdown
 from fairlead.config import known_names
 from fairlead.project import ProjectConfig
+from fairlead.training.config import ModelConfig
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -35,12 +36,12 @@ def test_explain_gives_type_range_default_and_meaning(fairlead):
         outcome.out == "training.learning_rate  number; > 0, <= 10; default 0.0003\n    Peak step size. Default 3e-4.\n"
     )
     (row,) = fairlead("config", "explain", "training.optimizer", "--json").json
-    assert row["kind"] == "one of adamw, adam, sgd, rmsprop, adagrad" and row["default"] == "adamw"
+    assert row["kind"] == "one of adamw, adam, sgd, rmsprop, adagrad, muon" and row["default"] == "adamw"
 
 
 def test_explain_of_a_section_gives_all_of_it(fairlead):
     rows = fairlead("config", "explain", "model", "--json").json
-    assert [row["name"] for row in rows] == ["model", "model.base", "model.depth", "model.dropout"]
+    assert [row["name"] for row in rows] == ["model", *(f"model.{name}" for name in ModelConfig.model_fields)]
 
 
 @pytest.mark.parametrize(

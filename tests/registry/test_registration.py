@@ -45,8 +45,8 @@ def start(folder: Path, num_uploads: int) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(program, cwd=ROOT, env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"})
 
 
-def keys() -> list[str]:
-    return [stat.key for stat in open_store(places.store_url()).list("models/")]
+def keys(prefix: str = "models/") -> list[str]:
+    return [stat.key for stat in open_store(places.store_url()).list(prefix)]
 
 
 def check_store(version: VersionRecord, folder: Path) -> None:
@@ -309,4 +309,4 @@ def test_checkpoints_go_when_their_run_has_finished(registry_url: str, home: Pat
         assert collect_garbage(registry, store, 0, dry_run=True).removed == {"checkpoints/run_1/": 1}
         assert collect_garbage(registry, store, 0).removed == {"checkpoints/run_1/": 1}
         assert collect_garbage(registry, store, 0).removed == {}
-    assert keys() == ["checkpoints/run_2/step-00000001/state.json"]
+    assert keys("checkpoints/") == ["checkpoints/run_2/step-00000001/state.json"]

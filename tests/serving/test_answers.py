@@ -15,7 +15,8 @@ from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRe
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
-from fairlead.inference.engine import Engine, Prediction
+from fairlead.inference.answers import Prediction
+from fairlead.inference.engine import Engine
 from tests.serving.conftest import ROOT, Server
 from tests.tiny import LABELS
 

@@ -14,6 +14,7 @@ from fairlead.formats.tokens import TokenArrays, TokensManifest, TokenSplit
 from fairlead.names import LANGUAGE_MODELING
 from fairlead.training.batching.batches import Plan, collate
 from fairlead.training.batching.blocks import all_blocks, open_rows, training_blocks
+from fairlead.training.checkpoints.format import open_checkpoints
 from fairlead.training.config import ModelConfig, TrainConfig
 from fairlead.training.launching.distributed import Group
 from fairlead.training.loop import Loop
@@ -82,7 +83,7 @@ def make_writer_loop(tmp_path: Path, manifest: TokensManifest, group: Group) -> 
         torch.manual_seed(config.seed)
         model = build_model(ModelConfig(depth=1, dropout=0), manifest)
         log = PromptLog(Recorder(tmp_path / name))
-        return Loop(config, model, splits, group, tmp_path / name, log)
+        return Loop(config, model, splits, group, open_checkpoints(str(tmp_path / name)), log)
 
     return build
 
