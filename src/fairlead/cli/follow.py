@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fairlead.cli.chart import chart
 from fairlead.cli.display import clock
 from fairlead.cli.following import LOSS, VALIDATION, Following, finite
-from fairlead.cli.output import console
+from fairlead.cli.output import console, run_json
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -64,8 +64,6 @@ def _watch(following: Following, patience: float) -> bool:
 
 
 def _print_json(following: Following, patience: float) -> None:
-    from fairlead.cli.runs import run_json
-
     _print_object({"event": "run", **run_json(following.run)})
     _print_points(following.look())
     while _watch(following, patience):

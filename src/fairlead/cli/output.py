@@ -10,6 +10,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from fairlead.registry import RunRecord
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 # Wide enough that a line is never folded where no one looks at it: in a pipe or a file.
@@ -113,3 +115,12 @@ def shown_metrics(
     by_task = (("nats_per_character", "perplexity"), ("r2", "rmse"), ("micro_f1", "macro_f1"))
     names = next((names for names in by_task if names[0] in metrics), usual)
     return {name: metrics.get(name) for name in names}
+
+
+def run_json(run: "RunRecord") -> dict[str, Any]:
+    """A training run for programs."""
+    return {
+        **{name: value for name, value in vars(run).items() if name not in ("environment", "code")},
+        "environment": run.environment.to_dict(),
+        "code": run.code.to_dict(),
+    }

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fairlead.cli.output import JsonOption, console, heading, print_json, print_pairs, print_table, when
+from fairlead.cli.output import JsonOption, console, heading, print_json, print_pairs, print_table, run_json, when
 
 if TYPE_CHECKING:
     from fairlead.registry import MetricPoint, Registry, RunRecord
@@ -79,15 +79,6 @@ def find_run(registry: "Registry", text: str) -> "RunRecord":
     if len(found) > 1 and not exact:
         raise Conflict(f"runs: {text!r} begins the id of {len(found)} runs; write more of it")
     return (exact or found or [registry.get_run(text)])[0]
-
-
-def run_json(run: "RunRecord") -> dict[str, Any]:
-    """A run for programs."""
-    return {
-        **{name: value for name, value in vars(run).items() if name not in ("environment", "code")},
-        "environment": run.environment.to_dict(),
-        "code": run.code.to_dict(),
-    }
 
 
 def curves(points: list["MetricPoint"]) -> list[dict[str, Any]]:

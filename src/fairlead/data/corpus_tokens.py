@@ -7,13 +7,13 @@ import numpy as np
 from fairlead.data.config import TokenizationConfig
 from fairlead.data.language_tokenizer import end_token_id, save_language_tokenizer, train_language_tokenizer
 from fairlead.data.token_stream import StreamWriter
-from fairlead.data.tokenization import tokens_digest, training_texts
 from fairlead.data.tokenizer import base_tokenizer, num_ids, tokenizer_digest
+from fairlead.data.training_texts import training_texts
 from fairlead.errors import DataError
 from fairlead.events import Progress
 from fairlead.formats import dataset
 from fairlead.formats.dataset import DataManifest
-from fairlead.formats.tokens import TOKENIZER, TokensManifest, TokenSplit, write_manifest
+from fairlead.formats.tokens import TOKENIZER, TokensManifest, TokenSplit, tokens_digest, write_manifest
 from fairlead.names import SCRATCH
 from fairlead.registry.fetching import fetch_base
 from fairlead.storage.redaction import redact

@@ -15,15 +15,16 @@ import numpy as np
 
 from fairlead.data.config import TokenizationConfig
 from fairlead.data.targets import LabelEncoder, label_encoder
+from fairlead.data.training_texts import training_texts
 from fairlead.events import Progress, result
 from fairlead.formats import dataset
-from fairlead.formats.dataset import DataManifest
-from fairlead.formats.digests import of_file, of_json
+from fairlead.formats.digests import of_file
 from fairlead.formats.tokens import (
     TOKENIZER,
     TokensManifest,
     TokenSplit,
     split_files,
+    tokens_digest,
     write_manifest,
 )
 from fairlead.names import CLASSIFICATION, LANGUAGE_MODELING, SCRATCH, TaskName
@@ -165,14 +166,6 @@ class _Counts:
         self.unknown += unknown
 
 
-def training_texts(data: Path, manifest: DataManifest) -> Iterator[str]:
-    """Yield the texts of the training split and report progress."""
-    progress = Progress("tokenize", "reading the training split", manifest.splits[dataset.TRAIN].num_rows, "rows")
-    for text, _ in dataset.read_rows(data, dataset.TRAIN):
-        yield text
-        progress.advance()
-
-
 def _batches(rows: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
     batch: list[tuple[str, str]] = []
     characters = 0
@@ -200,9 +193,3 @@ def _quantiles(lengths: "array[int]") -> dict[str, float]:
     values = np.frombuffer(lengths, dtype=np.intc)
     # A length that a row really has, not a mean of two.
     return {name: float(np.quantile(values, q, method="inverted_cdf")) for name, q in QUANTILES.items()}
-
-
-def tokens_digest(data: str, tokenizer: str, max_length: int, splits: dict[str, TokenSplit]) -> str:
-    """The digest that names a tokenized data version."""
-    digests = {name: split.digests for name, split in splits.items()}
-    return of_json({"data": data, "tokenizer": tokenizer, "max_length": max_length, "splits": digests})

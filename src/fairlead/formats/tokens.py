@@ -25,7 +25,7 @@ import numpy.typing as npt
 from fairlead.config import Config
 from fairlead.errors import IntegrityError, NotFound
 from fairlead.formats.atomic import write_json
-from fairlead.formats.digests import of_file
+from fairlead.formats.digests import of_file, of_json
 from fairlead.names import CLASSIFICATION, LANGUAGE_MODELING, MULTI_LABEL, REGRESSION, TaskName
 
 MANIFEST = "tokens.json"
@@ -184,3 +184,9 @@ def _map(path: Path, dtype: str) -> npt.NDArray[Any]:
     if path.stat().st_size == 0:
         return np.zeros(0, dtype)
     return np.memmap(path, dtype=np.dtype(dtype).newbyteorder("<"), mode="r")
+
+
+def tokens_digest(data: str, tokenizer: str, max_length: int, splits: dict[str, TokenSplit]) -> str:
+    """The digest that names a tokenized data version."""
+    digests = {name: split.digests for name, split in splits.items()}
+    return of_json({"data": data, "tokenizer": tokenizer, "max_length": max_length, "splits": digests})
