@@ -20,7 +20,7 @@ from fairlead.names import CLASSIFICATION, LANGUAGE_MODELING, MODEL_MANIFEST, MU
 
 TRAINING = "training.json"
 # Fields of the record that came later: at their default they are left out of digests, which stay as they were.
-LATER_FIELDS = ("parent_version", "task", "thresholds")
+LATER_FIELDS = ("parent_version", "task", "thresholds", "micro_batch_tokens")
 WEIGHTS = "model.safetensors"
 # These number positions from pad_token_id + 1, so that many rows of their table are lost.
 OFFSET_POSITIONS = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "longformer"}
