@@ -1,6 +1,5 @@
 """A language model's evaluation as a whole: its scores, the champion's beside them, samples, and the page."""
 
-import json
 import tempfile
 from collections.abc import Sequence
 from html import escape
@@ -9,9 +8,8 @@ from pathlib import Path
 from fairlead.evaluation.config import EvaluationConfig
 from fairlead.evaluation.inputs import Inputs
 from fairlead.evaluation.language import Sample, evaluate_language, score_version, write_samples
-from fairlead.evaluation.report import STYLE
+from fairlead.evaluation.report import page
 from fairlead.formats import dataset
-from fairlead.formats.digests import short
 from fairlead.formats.evaluation import ChampionScore, Evaluation, EvaluationReport
 from fairlead.names import LANGUAGE_MODELING, ModelRef
 from fairlead.registry import open_registry
@@ -72,26 +70,13 @@ def _champion(project: str, inputs: Inputs, own: Evaluation) -> tuple[ChampionSc
 
 def _page(project: str, report: EvaluationReport, samples: Sequence[Sample]) -> str:
     parts = [
-        f"<h1>{escape(project)}</h1>",
-        f"<p class=from>run {escape(report.run_id)} · weights {short(report.weights_digest)} · "
-        f"data {short(report.data_digest)}</p>",
-        *(f"<p class=note>{escape(note)}</p>" for note in report.notes),
         "<h2>Summary</h2>",
         _summary(report),
         "<h2>What it writes</h2>",
         "<p class=from>From places of the test split; then what the text really says there.</p>",
         *(_sample(sample) for sample in samples),
-        "<h2>Settings</h2>",
-        f"<pre>{escape(json.dumps(report.config, indent=2, sort_keys=True))}</pre>",
     ]
-    # No script runs and nothing is fetched, whatever a model writes.
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(project)}: evaluation</title>\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>\n'
-        f"<body>\n{chr(10).join(parts)}\n</body></html>\n"
-    )
+    return page(project, report, parts)
 
 
 def _summary(report: EvaluationReport) -> str:

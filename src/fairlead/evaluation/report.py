@@ -28,13 +28,21 @@ svg { height: auto; } .pair { display: flex; flex-wrap: wrap; gap: 2rem; }
 def render(project: str, report: EvaluationReport, sections: Sequence[str]) -> str:
     """The whole page; `sections` are what is shown of each of the report's evaluations, in order, as HTML."""
     parts = [
+        "<h2>Summary</h2>",
+        _summary(report),
+        *(_head(e) + section for e, section in zip(report.evaluations, sections, strict=True)),
+    ]
+    return page(project, report, parts)
+
+
+def page(project: str, report: EvaluationReport, parts: Sequence[str]) -> str:
+    """A report's page: its heading, `parts` as HTML, and the settings; no script runs and nothing is fetched."""
+    parts = [
         f"<h1>{escape(project)}</h1>",
         f"<p class=from>run {escape(report.run_id)} · weights {short(report.weights_digest)} · "
         f"data {short(report.data_digest)}</p>",
         *(f"<p class=note>{escape(note)}</p>" for note in report.notes),
-        "<h2>Summary</h2>",
-        _summary(report),
-        *(_head(e) + section for e, section in zip(report.evaluations, sections, strict=True)),
+        *parts,
         "<h2>Settings</h2>",
         f"<pre>{escape(json.dumps(report.config, indent=2, sort_keys=True))}</pre>",
     ]
