@@ -114,6 +114,7 @@ def test_a_sink_that_hangs_keeps_no_other_from_writing(sink: Flaky, open_log: Ca
     log = open_log(sink, Stuck())
     log.add(1, {"loss": 1.0})
     wait_for(lambda: sink.steps == [1])
+    assert sink.steps == [1]
 
 
 def test_a_full_queue_loses_its_oldest_points(
