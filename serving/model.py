@@ -1,15 +1,13 @@
 """The adapter between KServe's model interface and Fairlead's engine."""
 
-import asyncio
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from kserve import InferRequest, InferResponse, Model
 from kserve.errors import InvalidInput
 
-from fairlead.inference.engine import Engine
+from fairlead.inference.repository import Served
 from serving.answers import Stamp, answer
 from serving.questions import PROBABILITIES, Question, read_v1, read_v2
 
@@ -19,18 +17,16 @@ logger = logging.getLogger("fairlead.serving")
 class ServedModel(Model):  # type: ignore[misc]
     """A model version that KServe's routes can call."""
 
-    def __init__(self, name: str, engine: Engine) -> None:
-        """`name` is the model's name on the endpoint; the engine is loaded already."""
-        super().__init__(name, return_response_headers=True)
-        self.manifest = engine.manifest
-        self._engine = engine
-        # One worker: the model takes all cores anyway, and the event loop stays free for health and refusals.
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
+    def __init__(self, served: Served) -> None:
+        """The version is loaded already."""
+        super().__init__(served.name, return_response_headers=True)
+        self.manifest = served.manifest
+        self._served = served
         self.ready = True
 
     def close(self) -> None:
-        """Drop predictions that still queue: the grace period is over, and each would hold up the end by seconds."""
-        self._worker.shutdown(wait=False, cancel_futures=True)
+        """Drop predictions that still queue."""
+        self._served.close()
 
     def get_input_types(self) -> list[dict[str, Any]]:
         """The signature's inputs."""
@@ -64,8 +60,7 @@ class ServedModel(Model):  # type: ignore[misc]
         """Answer off the event loop."""
         stamp = Stamp(self.name, self.manifest)
         started = time.perf_counter()
-        loop = asyncio.get_running_loop()
-        predictions = await loop.run_in_executor(self._worker, self._engine.predict, payload.texts)
+        predictions = await self._served.predict(payload.texts)
         if response_headers is not None:
             response_headers.update(stamp.headers())
         logger.info(

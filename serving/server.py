@@ -134,13 +134,14 @@ def _locate(model: str) -> Path:
 
 
 async def _serve(engine: "Engine", name: str, host: str, http_port: int, grpc_port: int) -> None:
+    from fairlead.inference.repository import Served
     from serving.dataplane import VersionDataPlane
     from serving.model import ServedModel
     from serving.rpc import build_server
 
     # kserve's routes answer with a class that FastAPI has replaced.
     warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")
-    served = ServedModel(name, engine)
+    served = ServedModel(Served(name, engine))
     dataplane = VersionDataPlane(served)
     with contextlib.closing(_bind(host, http_port)) as listening, contextlib.closing(served):
         rpc, grpc_port = build_server(dataplane, host, grpc_port)

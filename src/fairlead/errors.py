@@ -17,6 +17,7 @@
     │   └── MemoryExceeded        one row alone does not fit into memory (exit 2, a retry cannot help)
     ├── ClusterError              Kubernetes or Kubeflow Pipelines did not do what was asked
     └── Overloaded                there is no room for the request now
+        └── DeadlineExceeded      the request waited longer than its caller wants to
 
 Every message reads `<where>: <what is wrong>; <what to do>`. Exceptions of other
 libraries are translated at the door where they enter, with the cause chained.
@@ -110,4 +111,12 @@ class ClusterError(FairleadError):
 
 
 class Overloaded(FairleadError):
-    """There is no room for the request now; it may be sent again later."""
+    """There is no room for the request now; it may be sent again after `retry_after_seconds`."""
+
+    def __init__(self, message: str, retry_after_seconds: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class DeadlineExceeded(Overloaded):
+    """The request was not answered within the time that its caller gave it."""

@@ -92,7 +92,7 @@ def test_a_tampered_file_is_named_before_anything_is_loaded(
     content[len(content) // 2] ^= 1
     (copy / name).write_bytes(content)
     loaded: list[Path] = []
-    monkeypatch.setattr(engine_module, "load_classifier", loaded.append)
+    monkeypatch.setattr(engine_module, "open_runner", lambda *arguments: loaded.append(arguments[0]))
     with pytest.raises(IntegrityError, match=name):
         Engine.load(copy)
     assert not loaded

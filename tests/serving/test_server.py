@@ -20,6 +20,7 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceSt
 from fairlead.errors import FairleadError
 from fairlead.formats.model import WEIGHTS, read_manifest
 from fairlead.inference.engine import Engine
+from fairlead.inference.repository import Served
 from serving.model import ServedModel
 from serving.questions import Question
 from serving.server import _Rest, _wait_until_answering, main
@@ -174,11 +175,12 @@ def test_a_rest_server_that_cannot_start_is_not_waited_for() -> None:
 
 def test_predictions_that_queue_when_the_server_ends_are_dropped(version: Path) -> None:
     async def ask_and_close() -> None:
-        model, busy = ServedModel("topics", Engine.load(version)), threading.Event()
-        model._worker.submit(busy.wait)
+        served, busy = Served("topics", Engine.load(version)), threading.Event()
+        model = ServedModel(served)
+        served._worker.submit(busy.wait)
         try:
             queued = asyncio.create_task(model.predict(Question(["my card"], ("label",))))
-            while model._worker._work_queue.empty():
+            while served._worker._work_queue.empty():
                 await asyncio.sleep(0)
             model.close()
             await asyncio.wait_for(queued, 60)

@@ -16,6 +16,7 @@ from fairlead.config import Config
 from fairlead.errors import IntegrityError, NotFound
 from fairlead.formats.atomic import write_json
 from fairlead.formats.digests import of_file, of_json
+from fairlead.formats.variants import OptimizationRecord
 from fairlead.names import CLASSIFICATION, LANGUAGE_MODELING, MODEL_MANIFEST, MULTI_LABEL, REGRESSION, TaskName
 
 TRAINING = "training.json"
@@ -188,7 +189,8 @@ class ModelManifest(Config):
     created: str
     """When the number was allocated, ISO 8601 in UTC."""
     digest: str
-    """SHA-256 over `files`, `labels`, `signature` and `training`: the identity that answers carry."""
+    """SHA-256 over `files`, `labels`, `signature`, `training` and, where there is one, `optimization`: the identity
+    that answers carry."""
     files: dict[str, FileEntry]
     """Every file of the version but this one, by path relative to the folder."""
     labels: list[str]
@@ -204,6 +206,8 @@ class ModelManifest(Config):
     empty in versions of before this was kept."""
     checks: list[dict[str, Any]] = PydanticField(default_factory=list)
     """The gate's checks: kind, metric, value, bound, at_most, passed; of a champion also its name and value."""
+    optimization: OptimizationRecord | None = None
+    """Its variants and which of them serves; None where the optimize stage did not run."""
 
 
 def usable_positions(model_type: str | None, positions: int, pad_token_id: int) -> int:
@@ -212,17 +216,21 @@ def usable_positions(model_type: str | None, positions: int, pad_token_id: int) 
 
 
 def manifest_digest(
-    files: dict[str, FileEntry], labels: list[str], signature: Signature, training: TrainingRecord
+    files: dict[str, FileEntry],
+    labels: list[str],
+    signature: Signature,
+    training: TrainingRecord,
+    optimization: OptimizationRecord | None = None,
 ) -> str:
     """The version's digest."""
-    return of_json(
-        {
-            "files": {name: entry.to_dict() for name, entry in files.items()},
-            "labels": labels,
-            "signature": signature.to_dict(),
-            "training": training.identity(),
-        }
-    )
+    identity = {
+        "files": {name: entry.to_dict() for name, entry in files.items()},
+        "labels": labels,
+        "signature": signature.to_dict(),
+        "training": training.identity(),
+    }
+    # Versions of before there was this stage keep their digest.
+    return of_json(identity | ({"optimization": optimization.to_dict()} if optimization else {}))
 
 
 def list_files(folder: Path, advance: Callable[[int], None] | None = None) -> dict[str, FileEntry]:
@@ -265,7 +273,9 @@ def verify(folder: Path) -> ModelManifest:
                 f"{folder / name}: its SHA-256 or size differs from {MODEL_MANIFEST}; "
                 "it was changed or truncated: download the version again"
             )
-    digest = manifest_digest(manifest.files, manifest.labels, manifest.signature, manifest.training)
+    digest = manifest_digest(
+        manifest.files, manifest.labels, manifest.signature, manifest.training, manifest.optimization
+    )
     if digest != manifest.digest:
         raise IntegrityError(f"{folder / MODEL_MANIFEST}: it differs from its own digest; download it again")
     return manifest

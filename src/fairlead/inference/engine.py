@@ -1,51 +1,54 @@
-"""The engine: a verified model version that answers texts with labels and probabilities.
+"""The engine: a verified model version in one variant, which answers texts with labels and probabilities.
 
-It knows no server and no protocol. Tensors are named by shape: B texts of a batch, L tokens of the
-longest among them, C classes.
+It knows no server, no protocol and no queue.
 """
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import torch
-from torch import nn
+import numpy as np
 from transformers import AutoTokenizer
 
 from fairlead.errors import ConfigError, IntegrityError
 from fairlead.formats.model import ModelManifest, verify
 from fairlead.inference.answers import Answer, answers_of
 from fairlead.names import MULTI_LABEL, REGRESSION
-from fairlead.training.models.building import load_classifier
 from fairlead.training.models.outputs import VALUE
+from fairlead.variants.contract import Logits, Runner
+from fairlead.variants.opening import open_runner, variant_to_serve
 
 # Tokens of one forward pass, padding included. 4,096 keeps the activations of a 6-layer encoder under
 # 200 MB and is past the size from which a larger batch is no faster on a CPU.
 BATCH_TOKENS = 4096
 
-Encoding = dict[str, list[int]]
+TokenIds = list[int]
 
 
 class Engine:
     """A loaded model version. `predict` may be called from any thread."""
 
-    def __init__(self, manifest: ModelManifest, model: nn.Module, tokenizer: Any) -> None:
-        """Callers use `load`, which verifies the files that these three come from."""
+    def __init__(self, manifest: ModelManifest, variant: str, runner: Runner, tokenizer: Any) -> None:
+        """Callers use `load`, which verifies the files that these come from."""
         self.manifest = manifest
+        self.variant = variant
+        self.runner = runner
         self._answer = answers_of(manifest)
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._model = model.to(self._device).eval()
+        self._temperature = manifest.optimization.temperature if manifest.optimization else 1.0
         self._tokenizer = tokenizer
         # Tokenizers keep their truncation setting inside and refuse to be used by two threads at once.
         self._tokenizing = threading.Lock()
+        self._running = threading.Lock()
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: Path, variant: str | None = None) -> Self:
         """Load a version after the digest of every file in `folder` was checked.
 
-        Raises NotFound when `folder` holds no version, IntegrityError when a file differs from the
-        manifest or the model's classes are not the manifest's.
+        `variant` is one of the version's, by default the one that its manifest chose. Raises NotFound when
+        `folder` holds no version, IntegrityError when a file differs from the manifest or the model's
+        classes are not the manifest's, ConfigError when it has no such variant.
         """
         manifest = verify(folder)
         if manifest.training.writes_text:
@@ -53,49 +56,52 @@ class Engine:
                 f"{manifest.name}: it is a language model, which labels no texts; "
                 f"continue a prompt with fairlead predict {manifest.project} --prompt ..."
             )
-        model = load_classifier(folder)
-        config: Any = model.config
-        if [config.id2label[index] for index in range(config.num_labels)] != (manifest.labels or [VALUE]):
-            raise IntegrityError(
-                f"{folder}: config.json and fairlead.json name different classes; register the model again"
-            )
-        return cls(manifest, model, _load_tokenizer(folder))
+        _check_classes(folder, manifest)
+        tokenizer = _load_tokenizer(folder)
+        name = variant or variant_to_serve(manifest)
+        runner = open_runner(folder, manifest, name, tokenizer.pad_token_id or 0)
+        return cls(manifest, name, runner, tokenizer)
 
     def predict(self, texts: Sequence[str]) -> list[Answer]:
         """One answer a text, in order. Texts longer than the training's `max_length` tokens are cut there."""
-        encodings = self._tokenize(texts)
-        probabilities_by_index: dict[int, list[float]] = {}
-        for indices in _batches([len(encoding["input_ids"]) for encoding in encodings]):
-            probabilities_BC = self._forward([encodings[i] for i in indices])
-            probabilities_by_index.update(zip(indices, probabilities_BC, strict=True))
-        return [self._answer(probabilities_by_index[index]) for index in range(len(texts))]
+        return self.answer(self.tokenize(texts))
 
-    def _tokenize(self, texts: Sequence[str]) -> list[Encoding]:
+    def answer(self, token_ids: Sequence[TokenIds]) -> list[Answer]:
+        """One answer a text, in order, from the token ids of each."""
+        answers: dict[int, Answer] = {}
+        for indices in _batches([len(ids) for ids in token_ids]):
+            answers.update(zip(indices, self.answer_batch([token_ids[i] for i in indices]), strict=True))
+        return [answers[index] for index in range(len(token_ids))]
+
+    def answer_batch(self, token_ids: Sequence[TokenIds]) -> list[Answer]:
+        """The same in one forward pass."""
+        with self._running:
+            logits_BC = self.runner.run(token_ids)
+        return [self._answer(row) for row in self._activate(logits_BC).tolist()]
+
+    def tokenize(self, texts: Sequence[str]) -> list[TokenIds]:
+        """Token ids of each text, `max_length` of the training at most."""
         if not texts:
             return []
         with self._tokenizing:
             columns = self._tokenizer(list(texts), truncation=True, max_length=self.manifest.training.max_length)
-        return [{name: column[index] for name, column in columns.items()} for index in range(len(texts))]
+        ids: list[TokenIds] = columns["input_ids"]
+        return ids
 
-    def _forward(self, encodings: list[Encoding]) -> list[list[float]]:
-        tensors = {name: self._pad([encoding[name] for encoding in encodings], name) for name in encodings[0]}
-        with torch.inference_mode():
-            logits_BC = self._model(**tensors).logits
-            rows: list[list[float]] = self._activate(logits_BC.float()).tolist()
-        return rows
-
-    def _activate(self, logits_BC: torch.Tensor) -> torch.Tensor:
+    def _activate(self, logits_BC: Logits) -> Logits:
         """Probabilities, or the numbers themselves."""
         task = self.manifest.training.task
         if task == REGRESSION:
             return logits_BC
-        return logits_BC.sigmoid() if task == MULTI_LABEL else logits_BC.softmax(dim=-1)
-
-    def _pad(self, rows: list[list[int]], name: str) -> torch.Tensor:
-        fill = (self._tokenizer.pad_token_id or 0) if name == "input_ids" else 0
-        longest = max(len(row) for row in rows)
-        padded_BL = [row + [fill] * (longest - len(row)) for row in rows]
-        return torch.tensor(padded_BL, dtype=torch.long, device=self._device)
+        scaled_BC = logits_BC / np.float32(self._temperature)
+        if task == MULTI_LABEL:
+            # Of two forms the one that cannot overflow.
+            small_BC = np.exp(-np.abs(scaled_BC))
+            sigmoid_BC: Logits = np.where(scaled_BC >= 0, 1 / (1 + small_BC), small_BC / (1 + small_BC))
+            return sigmoid_BC
+        exponents_BC = np.exp(scaled_BC - scaled_BC.max(axis=1, keepdims=True))
+        probabilities_BC: Logits = exponents_BC / exponents_BC.sum(axis=1, keepdims=True)
+        return probabilities_BC
 
 
 def _batches(lengths: list[int]) -> Iterator[list[int]]:
@@ -108,6 +114,14 @@ def _batches(lengths: list[int]) -> Iterator[list[int]]:
         batch.append(index)
     if batch:
         yield batch
+
+
+def _check_classes(folder: Path, manifest: ModelManifest) -> None:
+    named = json.loads((folder / "config.json").read_text("utf-8")).get("id2label", {})
+    if [named[str(index)] for index in range(len(named))] != (manifest.labels or [VALUE]):
+        raise IntegrityError(
+            f"{folder}: config.json and fairlead.json name different classes; register the model again"
+        )
 
 
 def _load_tokenizer(folder: Path) -> Any:

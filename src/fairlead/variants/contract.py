@@ -1,0 +1,21 @@
+"""What every variant can do, whatever runs it."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Logits = npt.NDArray[np.float32]
+
+
+class Runner(Protocol):
+    """A loaded classifier, regression or multi-label model. One call runs at a time; the caller sees to that."""
+
+    def run(self, token_ids: Sequence[Sequence[int]]) -> Logits:
+        """Logits of one batch in its order, shape (texts, outputs). Every text has one token at least."""
+        ...
+
+    def set_threads(self, threads: int) -> None:
+        """Use so many threads of this process for one call, 1 or more."""
+        ...
