@@ -3,6 +3,8 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from fairlead.evaluation.metrics import calibration_error, log_softmax, measure, reliability
+from fairlead.evaluation.sets import measure_sets
+from fairlead.training.objective.scores import classification_scores, multi_label_scores
 
 LABELS = ["a", "b", "c", "d"]
 
@@ -23,6 +25,7 @@ def test_many_classes_agree_with_scikit_learn() -> None:
     assert scores.metrics["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(true, said))
     assert scores.metrics["macro_f1"] == pytest.approx(sklearn_metrics.f1_score(true, said, average="macro"))
     assert scores.metrics["weighted_f1"] == pytest.approx(sklearn_metrics.f1_score(true, said, average="weighted"))
+    assert scores.metrics["mcc"] == pytest.approx(sklearn_metrics.matthews_corrcoef(true, said))
     assert scores.metrics["log_loss"] == pytest.approx(sklearn_metrics.log_loss(true, probabilities))
     assert scores.confusion == sklearn_metrics.confusion_matrix(true, said).tolist()
     report = sklearn_metrics.classification_report(true, said, target_names=LABELS, output_dict=True)
@@ -57,6 +60,8 @@ def test_by_hand() -> None:
     scores = measure(["a", "b"], np.array([0, 0, 1]), logits, num_bins=2, positive=1)
     assert scores.confusion == [[1, 1], [0, 1]]
     assert scores.metrics["macro_f1"] == pytest.approx(2 / 3)
+    # 3 rows, 2 right; predictions (1, 2), occurrences (2, 1): (3*2 - 4) / sqrt((9 - 5) (9 - 5)).
+    assert scores.metrics["mcc"] == pytest.approx(0.5)
     assert scores.metrics["log_loss"] == pytest.approx(-(np.log(0.8) + np.log(0.4) + np.log(0.9)) / 3)
     # One filled bin (0.5, 1]: confidence (0.8 + 0.6 + 0.9) / 3, accuracy 2/3.
     assert scores.metrics["calibration_error"] == pytest.approx(abs(2.3 / 3 - 2 / 3))
@@ -88,10 +93,23 @@ def test_one_class_present_has_no_curves_and_no_nan() -> None:
     scores = measure(["a", "b"], np.array([1, 1]), np.array([[0.0, 1.0], [0.0, 2.0]]), num_bins=5, positive=0)
     assert scores.curves is None
     assert scores.metrics["macro_f1"] == 1.0, "a class neither present nor predicted does not count"
-    assert scores.metrics["f1"] == 0.0
+    assert scores.metrics["f1"] == 0.0 and scores.metrics["mcc"] == 0.0
     assert all(np.isfinite(value) for value in scores.metrics.values())
 
 
 def test_one_row() -> None:
     scores = measure(LABELS, np.array([2]), np.array([[0.0, 0.0, 3.0, 0.0]]), num_bins=15)
     assert scores.metrics["accuracy"] == 1.0 and sum(map(sum, scores.confusion)) == 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_mcc_of_the_report_is_that_of_the_validation() -> None:
+    true, logits = some(120, 4, seed=2)
+    sure = np.exp(log_softmax(logits)).max(axis=1)
+    of_run = classification_scores(logits.argmax(axis=1), sure, true, np.ones(120))
+    assert measure(LABELS, true, logits, 5).metrics["mcc"] == pytest.approx(of_run["mcc"])
+    targets, margins = (logits + 1 > 0).astype(int), np.random.default_rng(3).normal(size=(120, 4)) + logits
+    of_sets = measure_sets(LABELS, targets, margins, [0.5] * 4, 5)
+    of_run = multi_label_scores(1 / (1 + np.exp(-margins)), targets == 1, np.ones(120))
+    assert of_sets.metrics["mcc"] == pytest.approx(of_run["mcc"]) and 0.3 < of_run["mcc"] < 1
+    assert measure_sets(["a"], np.array([[1]]), np.array([[2.0]]), [0.5], 5).metrics["mcc"] == 0.0

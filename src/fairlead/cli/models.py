@@ -160,4 +160,4 @@ def _parent_facts(version: "VersionRecord") -> dict[str, Any]:
 def _evaluation_row(evaluation: dict[str, Any]) -> dict[str, Any]:
     metrics = evaluation.get("metrics", {})
     rows = {"data set": evaluation.get("dataset"), "rows": evaluation.get("num_rows")}
-    return rows | shown_metrics(metrics, ("accuracy", "macro_f1", "weighted_f1", "calibration_error"))
+    return rows | shown_metrics(metrics, ("accuracy", "macro_f1", "weighted_f1", "mcc", "calibration_error"))

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from sklearn.metrics import (
     average_precision_score,
     confusion_matrix,
+    matthews_corrcoef,
     precision_recall_curve,
     precision_recall_fscore_support,
     roc_auc_score,
@@ -74,6 +75,7 @@ def measure(labels: list[str], true_N: Ints, logits_NC: Floats, num_bins: int, p
     metrics = {
         "accuracy": float((predicted_N == true_N).mean()),
         **averages(per_class, set(predicted_N.tolist()) | set(true_N.tolist())),
+        "mcc": correlation(true_N, predicted_N),
         "log_loss": float(-log_probabilities_NC[np.arange(len(true_N)), true_N].mean()),
         "calibration_error": calibration_error(bins),
     }
@@ -117,6 +119,16 @@ def averages(per_class: dict[str, ClassScores], seen: set[int]) -> dict[str, flo
         "macro_f1": sum(scores[i].f1 for i in seen) / len(seen),
         "weighted_f1": sum(score.f1 * score.support for score in scores) / support,
     }
+
+
+def correlation(true_N: npt.NDArray[Any], predicted_N: npt.NDArray[Any]) -> float:
+    """Matthews' correlation, -1 to 1, one number over all classes (Gorodkin, 2004, R_K), as scikit-learn has it.
+
+    (s c - p.t) / sqrt((s^2 - p.p) (s^2 - t.t)) of s rows, c of them right, p and t predictions and occurrences of
+    each class; 0 where one side is constant.
+    """
+    constant = (true_N == true_N[0]).all() or (predicted_N == predicted_N[0]).all()
+    return 0.0 if constant else float(matthews_corrcoef(true_N, predicted_N))
 
 
 def reliability(true_N: Ints, probabilities_NC: Floats, num_bins: int) -> list[Bin]:

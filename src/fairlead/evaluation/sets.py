@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import average_precision_score
 
-from fairlead.evaluation.metrics import Bin, calibration_error, reliability
+from fairlead.evaluation.metrics import Bin, calibration_error, correlation, reliability
 from fairlead.evaluation.mistakes import pick_texts
 from fairlead.formats.evaluation import ClassScores
 
@@ -49,8 +49,8 @@ def measure_sets(
     """Measure predictions against the truth; N and C are at least 1.
 
     `accuracy`-like scores: subset_accuracy is the share of rows whose labels are all right, hamming_loss the share
-    of wrong pairs of row and class. F1s and average precision leave out classes that neither occur nor were
-    predicted.
+    of wrong pairs of row and class, mcc Matthews' correlation over all these pairs. F1s and average precision leave
+    out classes that neither occur nor were predicted.
     """
     true_NC = targets_NC.astype(np.bool_)
     probabilities_NC = sigmoid(logits_NC)
@@ -60,6 +60,7 @@ def measure_sets(
     metrics = {
         "subset_accuracy": float((predicted_NC == true_NC).all(axis=1).mean()),
         **_averages(true_NC, predicted_NC, per_class),
+        "mcc": correlation(true_NC.ravel(), predicted_NC.ravel()),
         "hamming_loss": float((predicted_NC != true_NC).mean()),
         "log_loss": float(losses_NC(targets_NC, logits_NC).mean()),
         "calibration_error": calibration_error(bins),

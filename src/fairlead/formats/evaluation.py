@@ -26,7 +26,8 @@ LANGUAGE_METRICS = ("nats_per_character", "bits_per_byte", "loss", "perplexity")
 LOWER_IS_BETTER = frozenset({"log_loss", "calibration_error", "hamming_loss", "rmse", "mse", "mae", *LANGUAGE_METRICS})
 # In the order in which reports show them.
 METRICS = (
-    *("accuracy", "macro_f1", "weighted_f1", "micro_f1", "subset_accuracy", "f1", "roc_auc", "average_precision"),
+    *("accuracy", "macro_f1", "weighted_f1", "micro_f1", "subset_accuracy", "f1", "mcc"),
+    *("roc_auc", "average_precision"),
     *("r2", "pearson", "spearman", "rmse", "mse", "mae", "hamming_loss", "log_loss", "calibration_error"),
     *LANGUAGE_METRICS,
 )
@@ -66,9 +67,9 @@ class Evaluation(Config):
     num_unknown_labels: int = 0
     """Rows left out because the model does not know their label."""
     metrics: dict[str, float]
-    """By task. Classification: accuracy, macro_f1, weighted_f1, log_loss, calibration_error; for two classes also
+    """By task. Classification: accuracy, macro_f1, weighted_f1, mcc, log_loss, calibration_error; for two classes also
     roc_auc, average_precision and f1 of the rarer class. Multi-label: subset_accuracy, macro_f1, micro_f1,
-    weighted_f1, average_precision, hamming_loss, log_loss, calibration_error. Regression: r2, pearson, spearman,
+    weighted_f1, mcc, average_precision, hamming_loss, log_loss, calibration_error. Regression: r2, pearson, spearman,
     rmse, mse, mae. Language: nats_per_character, bits_per_byte, loss (nats a token), perplexity. A metric that the
     rows do not define is left out."""
     per_class: dict[str, ClassScores]
