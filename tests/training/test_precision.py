@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fairlead.errors import ConfigError
 from fairlead.training import precision
 from fairlead.training.config import TrainConfig
 
@@ -25,3 +26,13 @@ def test_auto_follows_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_machine_that_does_not_say_gets_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "CPUINFO", tmp_path / "absent")
     assert precision.resolve(TrainConfig(precision="auto"), CPU).precision == "fp32"
+
+
+def test_fp16_is_refused_on_a_cpu_with_what_to_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for flags, instead in (("amx_bf16", "bf16"), ("avx2", "fp32")):
+        (tmp_path / "cpuinfo").write_text(f"flags\t\t: {flags}\n")
+        monkeypatch.setattr(precision, "CPUINFO", tmp_path / "cpuinfo")
+        with pytest.raises(ConfigError, match=f"fp16 is for GPUs, and training is on a CPU here; set it to {instead}"):
+            precision.check_device(TrainConfig(precision="fp16"), CPU)
+    precision.check_device(TrainConfig(precision="fp16"), torch.device("cuda"))
+    precision.check_device(TrainConfig(precision="bf16"), CPU)

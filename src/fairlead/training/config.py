@@ -160,9 +160,10 @@ class TrainConfig(Config):
     FAIRLEAD_CHECKPOINTS, else `home`; a compiled pipeline without a `home_claim` sets `store`."""
     keep_checkpoints: int = Field(2, ge=1)
     """Latest checkpoints kept, besides the best weights. Default 2."""
-    precision: Literal["fp32", "bf16", "auto"] = "fp32"
-    """Arithmetic of forward and backward; weights, their averages and sums of gradients stay fp32. `auto` is `bf16`
-    where the processor or GPU has instructions for it, and `fp32` elsewhere. Default `fp32`."""
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
+    """Arithmetic of forward and backward; weights, their averages and sums of gradients stay fp32. `fp16` is for GPUs
+    without bf16: the loss is scaled, and steps whose gradients overflow are skipped. `auto` is `bf16` where the
+    processor or GPU has instructions for it, and `fp32` elsewhere. Default `fp32`."""
     sinks: list[Literal["tensorboard", "mlflow"]] = Field(default_factory=list)
     """Where metrics go besides the registry: `tensorboard` writes to FAIRLEAD_TENSORBOARD, `mlflow` sends to
     MLFLOW_TRACKING_URI. Default: nowhere."""

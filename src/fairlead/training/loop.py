@@ -23,7 +23,7 @@ from fairlead.formats.tokens import TokenArrays
 from fairlead.training.batching import vocabulary
 from fairlead.training.batching.batches import MicroBatch, Rows, make_plan, micro_batches
 from fairlead.training.batching.passes import Pass, Passes
-from fairlead.training.checkpoints.format import BLOCKED, Best, Checkpoints, State
+from fairlead.training.checkpoints.format import BLOCKED, SKIPPED, Best, Checkpoints, State
 from fairlead.training.checkpoints.parts import ModelPart, OptimizerPart, Part
 from fairlead.training.checkpoints.saving import Saver
 from fairlead.training.config import TrainConfig
@@ -31,10 +31,12 @@ from fairlead.training.launching.distributed import Group
 from fairlead.training.models.headnorm import HeadNorms, fold_head_norm
 from fairlead.training.objective.scores import is_better
 from fairlead.training.objective.tasks import Splits, make_task
+from fairlead.training.precision import REDUCED
 from fairlead.training.updates.averaging import WeightAverage
 from fairlead.training.updates.gradients import GradientExchange
 from fairlead.training.updates.layers import freeze
 from fairlead.training.updates.optimizers import build_optimizer, clip_gradient, set_learning_rate
+from fairlead.training.updates.scaling import LossScale
 from fairlead.training.updates.schedules import learning_rate
 from fairlead.training.validation import validate
 from fairlead.training.watch import heartbeat
@@ -81,7 +83,10 @@ class Loop:
         self.optimizer = build_optimizer(self.model, config)
         self._norms = HeadNorms(self.model)
         self.average = WeightAverage(self.optimizer, self._norms, config.ema_decay)
+        self.scaling = LossScale(self.optimizer, group.device, config.precision)
         self.parts: dict[str, Part] = {"model": ModelPart(self.model), "optimizer": OptimizerPart(self.optimizer)}
+        if self.scaling.enabled:
+            self.parts["scaling"] = self.scaling
         self._saver = Saver(checkpoints, self.parts, config.keep_checkpoints)
         self.state = self._resume()
         # Of the last step, over the global batch.
@@ -150,22 +155,39 @@ class Loop:
             self._shrink(step, rows)
             return self._step(step, progress)
         loss = float(sums[0]) / self.task.num_terms(rows)
+        self.scaling.unscale()
         norm = clip_gradient(self.model, self.config)
-        self._check_finite(Trouble(step, rows, loss, norm))
+        overflowed = self.scaling.update()
+        self._check_finite(Trouble(step, rows, loss, 0.0 if overflowed else norm))
         self.loss = loss
-        self.optimizer.step()
-        self._norms.update(self.group)
-        self.average.update(step)
+        if overflowed:
+            self._advance(skipped_steps=self.state.skipped_steps + 1)
+        else:
+            self._update(step)
         self._advance(step=step, validated=not self._is_due(step))
         if self.group.is_first:
             seconds, num_tokens = time.monotonic() - started, int(self._passes.lengths[rows].sum())
             rates = self.figures.step(seconds, num_tokens, self._num_computed)
             if self.log:
-                found = {"micro_batch_tokens": float(self.budget.tokens)} if self.state.micro_batch_tokens else {}
-                self.log.add(step, {"loss": loss, "learning_rate": rate, "gradient_norm": norm, **rates, **found})
+                # A gradient that overflowed has no norm.
+                gradient = {} if overflowed else {"gradient_norm": norm}
+                self.log.add(step, {"loss": loss, "learning_rate": rate, **gradient, **rates, **self._found()})
             left = self.figures.seconds_left(step)
             progress.advance(note=lambda: self.figures.note(loss), seconds_left=left)
         return bool(sums[1] > 0)
+
+    def _update(self, step: int) -> None:
+        """Take the step's gradient into the weights."""
+        self.optimizer.step()
+        self._norms.update(self.group)
+        self.average.update(step)
+
+    def _found(self) -> dict[str, float]:
+        """Metrics of what was not set but found by the run, where there is any."""
+        found = {"micro_batch_tokens": float(self.budget.tokens)} if self.state.micro_batch_tokens else {}
+        if self.scaling.enabled:
+            found |= {"loss_scale": self.scaling.value, SKIPPED: float(self.state.skipped_steps)}
+        return found
 
     def _rate(self, step: int) -> float:
         """The learning rate of a step."""
@@ -213,13 +235,14 @@ class Loop:
                 else:
                     # DDP waits for every process: one without a pass adds a gradient of zero.
                     loss = self._loss(self._ddp, step, _smallest(self.splits.train)) * 0.0
-                torch.autograd.backward(loss * (self.group.world_size / num_terms))
+                torch.autograd.backward(self.scaling.scale(loss * (self.group.world_size / num_terms)))
         return total
 
     def _loss(self, network: nn.Module, step: int, of: Pass) -> torch.Tensor:
         """The summed loss of the texts of a pass."""
         batch = self._passes.batch(step, of)
-        with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+        dtype = REDUCED.get(self.config.precision)
+        with torch.autocast(self.group.device.type, dtype, enabled=dtype is not None):
             logits = network(batch)
         # Only tasks of whole texts have models that take a pack, and they read its labels alone.
         return self.task.losses(logits, cast(MicroBatch, batch)).sum()

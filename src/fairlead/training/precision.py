@@ -4,11 +4,14 @@ from pathlib import Path
 
 import torch
 
+from fairlead.errors import ConfigError
 from fairlead.training.config import TrainConfig
 
 CPUINFO = Path("/proc/cpuinfo")
 # Processors that multiply bfloat16 faster than float32: twice (AVX512-BF16) or 6 to 8 times (AMX).
 BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+# What autocast computes in; fp32 is not autocast.
+REDUCED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve(config: TrainConfig, device: torch.device) -> TrainConfig:
@@ -16,6 +19,13 @@ def resolve(config: TrainConfig, device: torch.device) -> TrainConfig:
     if config.precision != "auto":
         return config
     return config.model_copy(update={"precision": "bf16" if has_fast_bf16(device) else "fp32"})
+
+
+def check_device(config: TrainConfig, device: torch.device) -> None:
+    """Raise ConfigError for arithmetic that `device` is not for."""
+    if config.precision == "fp16" and device.type == "cpu":
+        instead = "bf16" if has_fast_bf16(device) else "fp32"
+        raise ConfigError(f"training.precision: fp16 is for GPUs, and training is on a CPU here; set it to {instead}")
 
 
 def has_fast_bf16(device: torch.device) -> bool:

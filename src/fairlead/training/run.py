@@ -33,14 +33,14 @@ from fairlead.storage.redaction import redact
 from fairlead.training.batching.batches import make_plan
 from fairlead.training.batching.blocks import open_rows
 from fairlead.training.checkpoints.finished import copy_finished, hardware, read_finished
-from fairlead.training.checkpoints.format import BLOCKED, open_checkpoints
+from fairlead.training.checkpoints.format import BLOCKED, SKIPPED, open_checkpoints
 from fairlead.training.config import CARRYING_OUT, ModelConfig, TrainConfig
 from fairlead.training.incremental import check_parent
 from fairlead.training.launching import distributed
 from fairlead.training.launching.elsewhere import Elsewhere, recall, train_elsewhere
 from fairlead.training.launching.job import Job
 from fairlead.training.models.layout import check_layout
-from fairlead.training.precision import resolve
+from fairlead.training.precision import check_device, resolve
 from fairlead.training.watch.metrics import LOGGING_SHARE
 from fairlead.training.watch.sinks import check_sinks
 
@@ -64,6 +64,9 @@ def train_stage(
     check_project(project)
     model_config = ModelConfig.parse(model, where="model")
     config = resolve(TrainConfig.parse(training, where="training"), distributed.device_here())
+    if config.nodes == 1:
+        # Of other machines only they themselves know the devices.
+        check_device(config, distributed.device_here())
     manifest = _check_data(Path(data), Path(tokens))
     _check_tokenizer(manifest, model_config)
     config.metric_for(manifest.task)
@@ -260,12 +263,14 @@ def _check_tokenizer(manifest: TokensManifest, model: ModelConfig) -> None:
 
 
 def _costs(registry: Registry, run_id: str) -> dict[str, str]:
-    """What logging and checkpoints took of the time of training, as the run itself measured it."""
-    shares, blocked = (registry.metric_history(run_id, name) for name in (LOGGING_SHARE, BLOCKED))
+    """What logging, checkpoints and overflows took of training, as the run itself measured it."""
+    shares, blocked, skipped = (registry.metric_history(run_id, name) for name in (LOGGING_SHARE, BLOCKED, SKIPPED))
     rows = {"logging": f"{100 * shares[-1].value:.2f} % of the time"} if shares else {}
     if blocked:
         seconds = [point.value for point in blocked]
         rows["blocked by checkpoints"] = f"{sum(seconds):.2f} s in {len(seconds)}, at most {max(seconds):.3f} s"
+    if skipped:
+        rows["steps skipped"] = f"{skipped[-1].value:.0f}, whose gradients overflowed fp16"
     return rows
 
 

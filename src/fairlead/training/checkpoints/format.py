@@ -29,6 +29,8 @@ PREFIX, SUFFIX = "step-", ".safetensors"
 
 # Metric: how long the training thread was kept by the checkpoint of a step.
 BLOCKED = "checkpoint_blocked_seconds"
+# Metric: State.skipped_steps.
+SKIPPED = "skipped_steps"
 
 Contents = dict[str, bytes]
 """The files of a checkpoint by the name of their part."""
@@ -62,6 +64,8 @@ class State(Config):
     """Wall time of training up to this step, restarts not counted."""
     micro_batch_tokens: int | None = None
     """What was found to fit when memory ran out; None while the setting does."""
+    skipped_steps: int = 0
+    """Steps done that left the weights as they were, because gradients overflowed float16."""
     points: list[tuple[str, int, float | None, float]] = Field(default_factory=list)
     """Metrics of steps done that the registry had not got yet: name, step, value (None for NaN) and time."""
     files: dict[str, str] = Field(default_factory=dict)

@@ -29,6 +29,7 @@ from fairlead.training.launching.job import Job, read_job
 from fairlead.training.loop import Loop
 from fairlead.training.models.building import build_model
 from fairlead.training.objective.tasks import Splits
+from fairlead.training.precision import check_device
 from fairlead.training.watch import heartbeat
 from fairlead.training.watch.hang import exchange_timeout
 from fairlead.training.watch.heartbeat import Phase
@@ -87,6 +88,7 @@ def work(job: Job) -> Loop:
     model = build_model(job.model, manifest, Path(job.base) if job.base else None)
     limit = exchange_timeout(job.training.hang_timeout_seconds)
     with joined(limit) as group, _alone(Path(job.folder), group), _metric_log(job, group) as log:
+        check_device(job.training, group.device)
         checkpoints = open_checkpoints(job.checkpoints)
         loop = Loop(job.training, model, splits, group, checkpoints, log, _stop.is_set)
         if loop.run() and group.is_first:

@@ -30,7 +30,7 @@ from fairlead.training.loop import Loop
 from fairlead.training.models.building import build_model
 from fairlead.training.models.layout import check_layout
 from fairlead.training.objective.tasks import Splits
-from fairlead.training.precision import resolve
+from fairlead.training.precision import check_device, resolve
 from fairlead.training.sweep.range_curve import RangeCurve, RunningMean, judge, rate_of
 
 STAGE = "lr-find"
@@ -87,6 +87,7 @@ def run(job: RangeJob) -> RangeCurve:
     folder = Path(job.tokens)
     manifest = token_format.read_manifest(folder)
     config = resolve(_settings(job), distributed.device_here())
+    check_device(config, distributed.device_here())
     train, validation = (open_rows(folder, manifest, name, config) for name in ("train", "validation"))
     base = _base(job.model)
     torch.manual_seed(job.training.seed)
