@@ -3,8 +3,8 @@
 Every answer says which prediction it is and which version gave it.
 """
 
+import functools
 import json
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,14 @@ from kserve import InferOutput, InferResponse
 
 from fairlead.formats.model import ModelManifest
 from fairlead.inference.answers import Answer
+from fairlead.predictions.ids import IdSource
 from serving.questions import PROBABILITIES, Question
+
+
+@functools.cache
+def prediction_ids() -> IdSource:
+    """This process's ids; made at the first answer, so that workers that were forked have their own."""
+    return IdSource()
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,8 @@ class Stamp:
 
     model_name: str
     manifest: ModelManifest
-    prediction_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    variant: str
+    prediction_id: str = field(default_factory=lambda: prediction_ids().next())
 
     def parameters(self) -> dict[str, str]:
         """As V2 response parameters."""
@@ -30,6 +38,7 @@ class Stamp:
             "prediction_id": self.prediction_id,
             "model_version": self.manifest.name,
             "digest": self.manifest.digest,
+            "variant": self.variant,
         }
 
     def headers(self) -> dict[str, str]:

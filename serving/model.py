@@ -58,7 +58,7 @@ class ServedModel(Model):  # type: ignore[misc]
         response_headers: dict[str, str] | None = None,
     ) -> dict[str, Any] | InferResponse:
         """Answer off the event loop."""
-        stamp = Stamp(self.name, self.manifest)
+        stamp = Stamp(self.name, self.manifest, self._served.variant)
         started = time.perf_counter()
         predictions = await self._served.predict(payload.texts)
         if response_headers is not None:

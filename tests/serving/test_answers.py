@@ -35,10 +35,11 @@ def check_stamp(carried: dict[str, str], server: Server) -> None:
     assert carried["model_version"] == server.version == "support_topics_v3"
     assert carried["digest"] == server.digest
     assert server.digest.startswith("sha256:")
+    assert carried["variant"] == "torch-fp32"
 
 
 def check_headers(response: httpx.Response, carried: dict[str, str]) -> None:
-    for name in ("prediction-id", "model-version", "digest"):
+    for name in ("prediction-id", "model-version", "digest", "variant"):
         assert response.headers[f"x-fairlead-{name}"] == carried[name.replace("-", "_")]
 
 
@@ -182,6 +183,7 @@ def test_grpc_with_typed_contents(server: Server, expected: list[Prediction]) ->
     check_stamp(carried, server)
     assert metadata["x-fairlead-prediction-id"] == carried["prediction_id"]
     assert metadata["x-fairlead-digest"] == server.digest
+    assert metadata["x-fairlead-variant"] == "torch-fp32"
 
 
 def test_grpc_with_raw_contents(server: Server, expected: list[Prediction]) -> None:
