@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 
 from fairlead import places
-from fairlead.errors import ConfigError, Conflict, DataError, FairleadError, NumericalError
+from fairlead.errors import ConfigError, Conflict, DataError, FairleadError, NumericalError, Stopped
 from fairlead.formats.digests import of_file
 from fairlead.formats.model import read_training
 from fairlead.registry import RunRecord, open_registry
+from fairlead.training import run as run_module
+from fairlead.training.launching import calibration, distributed
 from fairlead.training.models.building import load_classifier
 from fairlead.training.run import train_stage
 from tests.training.corpus import LABELS, Corpus
@@ -127,6 +129,22 @@ def test_told_to_start_afresh_it_trains_again_to_the_same_weights(
     train(**arguments(Corpus(tmp_path), tmp_path / "again", max_steps=3))
     assert only_run().attempts == 2 and "reused" not in capsys.readouterr().out
     assert read_training(tmp_path / "again").weights_digest == read_training(tmp_path / "model").weights_digest
+
+
+def test_a_run_that_goes_on_keeps_the_number_of_threads_that_it_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, "physical_cores", lambda: 2)
+    values = arguments(Corpus(tmp_path), tmp_path / "model", max_steps=2, threads=None)
+    with monkeypatch.context() as patch:
+        patch.setattr(calibration, "fastest_threads", lambda most, _dtype: most)
+        patch.setattr(run_module, "_launch", lambda *_: (_ for _ in ()).throw(Stopped("a signal")))
+        with pytest.raises(Stopped):
+            train(**values)
+    monkeypatch.setattr(calibration, "fastest_threads", lambda _most, _dtype: 1)
+    train(**values)
+    assert only_run().attempts == 2
+    assert read_training(tmp_path / "model").environment.num_threads == 2
 
 
 def test_two_processes_give_the_same_loss_curve(reference: Reference, tmp_path: Path) -> None:

@@ -13,12 +13,21 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    ("flags", "expected"),
-    [("fma avx512f avx512_bf16", "bf16"), ("amx_tile amx_bf16", "bf16"), ("fma avx2 avx512f", "fp32")],
+    ("flags", "gain", "expected"),
+    [
+        ("fma avx512f avx512_bf16", 2.2, "bf16"),
+        ("amx_tile amx_bf16", 6.0, "bf16"),
+        # A Xeon whose AMX is hidden.
+        ("fma avx512f avx512_bf16", 0.6, "fp32"),
+        ("fma avx2 avx512f", 2.2, "fp32"),
+    ],
 )
-def test_auto_follows_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, expected: str) -> None:
+def test_auto_is_what_the_processor_has_and_is_faster_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, gain: float, expected: str
+) -> None:
     (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n")
     monkeypatch.setattr(precision, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(precision, "bfloat16_gain", lambda: gain)
     assert precision.resolve(TrainConfig(precision="auto"), CPU).precision == expected
     assert precision.resolve(TrainConfig(precision="fp32"), CPU).precision == "fp32"
 

@@ -162,8 +162,8 @@ class TrainConfig(Config):
     """Latest checkpoints kept, besides the best weights. Default 2."""
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
     """Arithmetic of forward and backward; weights, their averages and sums of gradients stay fp32. `fp16` is for GPUs
-    without bf16: the loss is scaled, and steps whose gradients overflow are skipped. `auto` is `bf16` where the
-    processor or GPU has instructions for it, and `fp32` elsewhere. Default `fp32`."""
+    without bf16: the loss is scaled, and steps whose gradients overflow are skipped. `auto` is `bf16` on
+    a GPU that has it and where the processor is measured to be faster with it, `fp32` elsewhere. Default `fp32`."""
     sinks: list[Literal["tensorboard", "mlflow"]] = Field(default_factory=list)
     """Where metrics go besides the registry: `tensorboard` writes to FAIRLEAD_TENSORBOARD, `mlflow` sends to
     MLFLOW_TRACKING_URI. Default: nowhere."""
@@ -175,7 +175,8 @@ class TrainConfig(Config):
     processes: int | None = Field(None, ge=1, le=1024)
     """Processes, one a device; those of each node. Default: one a GPU, or one on CPU."""
     threads: int | None = Field(None, ge=1, le=1024)
-    """CPU threads of each process. Default: physical cores shared among the processes."""
+    """CPU threads of each process. Default: measured when the run starts, at most the physical cores shared among the
+    processes; a run that resumes keeps its number. On a GPU, and with several `nodes`, that most."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of weights, order and dropout, 0 to 2^32 - 1. Default 0."""
 

@@ -3,10 +3,12 @@
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from fairlead import places, provenance
 from fairlead.errors import Conflict, DataError, FairleadError, NotFound
@@ -36,7 +38,7 @@ from fairlead.training.checkpoints.finished import copy_finished, hardware, read
 from fairlead.training.checkpoints.format import BLOCKED, SKIPPED, open_checkpoints
 from fairlead.training.config import CARRYING_OUT, ModelConfig, TrainConfig
 from fairlead.training.incremental import check_parent
-from fairlead.training.launching import distributed
+from fairlead.training.launching import calibration, distributed
 from fairlead.training.launching.elsewhere import Elsewhere, recall, train_elsewhere
 from fairlead.training.launching.job import Job
 from fairlead.training.models.layout import check_layout
@@ -160,6 +162,7 @@ def _train(
     registry: Registry, job: Job, manifest: TokensManifest, processes: int, elsewhere: Elsewhere | None
 ) -> TrainingRecord:
     """Train in `processes` ranks a machine, with the run's beginning and end in the registry."""
+    job = job.model_copy(update={"threads": _threads(registry, job)})
     nodes = job.training.nodes
     device = hardware(distributed.device_here()) if nodes == 1 else f"cluster: {nodes} nodes"
     environment = provenance.environment(device, nodes * processes, job.threads)
@@ -172,6 +175,18 @@ def _train(
         raise
     _finish(registry, record)
     return record
+
+
+def _threads(registry: Registry, job: Job) -> int:
+    """Threads of each process: those of the run's last attempt, whose sums it goes on with bit for bit, or measured."""
+    most, config = job.threads, job.training
+    if config.threads or config.nodes > 1 or distributed.device_here().type != "cpu":
+        return most
+    with suppress(NotFound):
+        before = registry.get_run(job.run_id).environment.num_threads
+        if before <= most and not os.environ.get(FRESH_ENV):
+            return before
+    return calibration.fastest_threads(most, torch.bfloat16 if config.precision == "bf16" else torch.float32)
 
 
 def _reason(error: Exception) -> str:

@@ -115,7 +115,7 @@ def check_shares(config: TrainConfig, processes: int) -> int:
 
 
 def num_threads(config: TrainConfig, processes: int) -> int:
-    """Threads of each process: the physical cores shared out, since two threads on one core slow each other."""
+    """Threads of each process: as set, else at most the physical cores shared out (two on one core slow each other)."""
     return config.threads or max(1, physical_cores() // processes)
 
 
