@@ -10,7 +10,7 @@ from fairlead.cli import lr_find
 from fairlead.errors import ConfigError
 from tests.cli.conftest import Outcome
 
-CURVE: dict[str, Any] = {"points": [], "suggested": 3.4e-4, "steepest": 1e-3, "minimum": 3.4e-3, "diverged_at": None}
+CURVE: dict[str, Any] = {"points": [], "suggested": 3.4e-4, "steepest": 1e-4, "edge": 1e-3, "diverged_at": None}
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
 
 def _print(curve: dict[str, Any], picture: Path) -> None:
     heading("learning-rate range test")
-    rates = {name: _rate(curve[name]) for name in ("suggested", "steepest", "minimum", "diverged_at")}
+    rates = {name: _rate(curve[name]) for name in ("suggested", "edge", "steepest", "diverged_at")}
     print_pairs({name.replace("_", " "): rate for name, rate in rates.items()} | {"picture": str(picture)})
     heading("next")
     if curve["suggested"] is None:

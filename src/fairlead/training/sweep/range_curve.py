@@ -5,12 +5,16 @@ Training Neural Networks", section 3.3). At first nothing moves, then the loss f
 
     stop          where the mean of the losses so far (weights 0.9^age) is 4 x its least, or not a number
     smoothed      the losses averaged over their neighbours, by a Gaussian of 4 % of the steps: without delay
-    minimum       the rate where smoothed is least
-    steepest      the rate where smoothed falls most by the logarithm of the rate, before the minimum
-    suggested     the lower of steepest and minimum / 10
+    least         the rate where smoothed is least
+    edge          the highest rate whose smoothed is above the least by at most twice the error of such a difference
+    suggested     edge / 3
 
-At the minimum the loss is about to burst, so a tenth of it is the usual advice; steepest is where a step gains most.
-The first tenth of the steps has too few neighbours to count, and a fall within the noise is none.
+On easy data the loss reaches its floor early and is least there by chance: what tells rates apart is where it leaves
+the floor. The best rate is usually within a factor of two of the largest that does not diverge (Bengio, 2012,
+"Practical Recommendations for Gradient-Based Training of Deep Architectures", section 3.1.1); Smith takes a third or
+a fourth of that for the lower bound. Where the loss falls fastest is reported too: on easy data that says how soon
+the model learns, not which rate is best. The first tenth of the steps has too few neighbours to count, and a fall
+within the noise is none.
 """
 
 import math
@@ -26,6 +30,8 @@ MEMORY, DIVERGED = 0.9, 4.0
 WIDTH_SHARE, SKIPPED_SHARE = 0.04, 0.1
 # Fewer steps give no slope: a test of as few says nothing.
 LEAST_STEPS = 10
+# A suggestion is the edge by this.
+BELOW_EDGE = 3.0
 
 
 class RangePoint(Config):
@@ -48,8 +54,8 @@ class RangeCurve(Config):
     """Rate at which the loss burst; None when it did not up to the highest."""
     steepest: float | None = None
     """Rate where the loss falls fastest; None when it never falls."""
-    minimum: float | None = None
-    """Rate where the loss is least; None when it never falls."""
+    edge: float | None = None
+    """Highest rate whose loss is the least but for noise; None when it never falls."""
     suggested: float | None = None
     """Rate to train with; None when the loss never falls."""
 
@@ -87,13 +93,15 @@ def judge(rates: list[float], losses: list[float], diverged_at: float | None) ->
     points = [RangePoint(rate=rate, loss=loss, smoothed=mean) for rate, loss, mean in rows]
     curve = RangeCurve(points=points, diverged_at=diverged_at)
     first = math.ceil(SKIPPED_SHARE * len(losses))
-    if len(losses) < LEAST_STEPS or not _falls(np.array(losses), smoothed, first):
+    if len(losses) < LEAST_STEPS:
         return curve
-    lowest = int(smoothed.argmin())
-    slopes = np.gradient(smoothed, np.log(rates))
-    steepest = rates[first + int(slopes[first : lowest + 1].argmin())]
-    suggested = _round(min(steepest, rates[lowest] / 10))
-    return curve.model_copy(update={"steepest": steepest, "minimum": rates[lowest], "suggested": suggested})
+    lowest, error = int(smoothed.argmin()), _error(np.array(losses), smoothed)
+    if lowest <= first or smoothed[first] - smoothed[lowest] <= 2 * error:
+        return curve
+    steepest = first + int(np.gradient(smoothed, np.log(rates))[first : lowest + 1].argmin())
+    edge = rates[int(np.flatnonzero(smoothed <= smoothed[lowest] + 2 * error)[-1])]
+    found = {"steepest": rates[steepest], "edge": edge, "suggested": _round(edge / BELOW_EDGE)}
+    return curve.model_copy(update=found)
 
 
 def _smooth(losses: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -104,15 +112,12 @@ def _smooth(losses: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return means
 
 
-def _falls(losses: npt.NDArray[np.float64], smoothed: npt.NDArray[np.float64], first: int) -> bool:
-    """Whether the least of the smoothed losses is below their beginning by twice the error of such a mean."""
-    lowest = int(smoothed.argmin())
-    if lowest <= first:
-        return False
-    noise = float((losses - smoothed)[:lowest].std())
+def _error(losses: npt.NDArray[np.float64], smoothed: npt.NDArray[np.float64]) -> float:
+    """The standard error of the difference of two smoothed losses, by the noise before the least of them."""
+    noise = float((losses - smoothed)[: int(smoothed.argmin()) + 1].std())
     # A Gaussian of width w averages over 2 sqrt(pi) w steps.
     averaged = 2 * math.sqrt(math.pi) * max(1.0, WIDTH_SHARE * len(losses))
-    return bool(smoothed[first] - smoothed[lowest] > 2 * noise / math.sqrt(averaged))
+    return noise * math.sqrt(2 / averaged)
 
 
 def _round(rate: float) -> float:
