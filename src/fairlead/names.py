@@ -49,6 +49,8 @@ TENSORBOARD_ENV = "FAIRLEAD_TENSORBOARD"
 AT_HOME, IN_STORE = "home", "store"
 # The folder, or the prefix in the store, that has one of each run.
 CHECKPOINTS = "checkpoints"
+# Object key prefix of what the nodes of a run hand each other.
+RUNS = "runs"
 
 
 def check_project(project: str) -> str:
@@ -80,7 +82,7 @@ def version_prefix(project: str, number: int) -> str:
 
 def run_prefix(run_id: str) -> str:
     """The object key prefix of what the nodes of a run hand each other: `runs/run_43b037d9b5be/`."""
-    return f"runs/{run_id}/"
+    return f"{RUNS}/{run_id}/"
 
 
 def kubernetes_name(project: str) -> str:

@@ -1,13 +1,17 @@
 """`fairlead store gc` on a real registry and a real folder."""
 
+import os
+
 import pytest
 
 from fairlead import places
 from fairlead.cli.store import duration
+from fairlead.cluster.processes import only_one
 from fairlead.errors import ConfigError
 from fairlead.registry import open_registry
 from fairlead.storage import open_store
 from tests.cli.records import PROJECT, add_version
+from tests.registry import samples
 
 
 @pytest.fixture
@@ -54,7 +58,28 @@ def test_progress_is_told(fairlead, leftover, monkeypatch):
     assert [(event["stage"], event["done"], event["total"]) for event in told] == [("gc", 1, 1)]
 
 
+def test_what_nothing_used_goes_and_what_a_version_names_stays(fairlead, home):
+    named, left = home / "pipeline" / "run-1" / "train", home / "pipeline" / "run-2" / "train"
+    for folder in (named, left):
+        (folder / "output").mkdir(parents=True)
+        (folder / "output" / "weights").write_text("w")
+        os.utime(folder, (0, 0))
+    with open_registry() as registry:
+        samples.add_version(registry, "one", config={"model": {"base": str(named / "output")}})
+    with only_one(home / "locks" / "tiny.lock", "run of tiny"):
+        held = fairlead("store", "gc", "--json").json
+    assert held == {"dry_run": False, "removed": {}, "kept": ["pipeline", "logs"]}
+    assert fairlead("store", "gc", "--json", "--unused-for", "1d").json["removed"] == {"pipeline/run-2/train": 1}
+    assert (named / "output" / "weights").exists() and not left.parent.exists()
+
+
 def test_ages():
-    assert [duration(text) for text in ("90", "45s", "30m", "1.5h", "2d")] == [90, 45, 1800, 5400, 172800]
-    with pytest.raises(ConfigError, match="write 45s"):
-        duration("soon")
+    assert [duration(text, "--older-than") for text in ("90", "45s", "30m", "1.5h", "2d")] == [
+        90,
+        45,
+        1800,
+        5400,
+        172800,
+    ]
+    with pytest.raises(ConfigError, match="--unused-for: 'soon' is not an age; write 45s"):
+        duration("soon", "--unused-for")

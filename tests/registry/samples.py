@@ -52,7 +52,9 @@ def data_manifest(digest: str = DATA_DIGEST) -> DataManifest:
     )
 
 
-def training(run_id: str = "run-1", project: str = "topics", weights: bytes = b"weights") -> TrainingRecord:
+def training(
+    run_id: str = "run-1", project: str = "topics", weights: bytes = b"weights", config: dict[str, Any] = CONFIG
+) -> TrainingRecord:
     return TrainingRecord(
         run_id=run_id,
         project=project,
@@ -61,7 +63,7 @@ def training(run_id: str = "run-1", project: str = "topics", weights: bytes = b"
         weights_digest=of_bytes(weights),
         labels=LABELS,
         max_length=16,
-        config=CONFIG,
+        config=config,
         seed=0,
         steps=4,
         best_step=4,
@@ -111,11 +113,12 @@ def add_version(
     metrics: dict[str, float] | None = None,
     promotion: Promotion | None = None,
     weights: bytes | None = None,
+    config: dict[str, Any] = CONFIG,
 ) -> VersionRecord:
     """One whole registration, without files."""
     start_run(registry)
     registry.record_data_version(data_manifest(), "data/x/")
     reservation = registry.reserve_version("topics", closure)
-    record = training(weights=weights or closure.encode())
+    record = training(weights=weights or closure.encode(), config=config)
     content = manifest(reservation.number, record, [evaluation(metrics)])
     return registry.commit_version(content, version_prefix("topics", reservation.number), promotion)

@@ -296,17 +296,23 @@ def test_the_verdict_names_the_metric_that_picks_the_champion(
     assert ("champion" in second.register().aliases) is wins
 
 
-def test_checkpoints_go_when_their_run_has_finished(registry_url: str, home: Path) -> None:
+def test_what_a_run_left_goes_when_it_has_finished(registry_url: str, home: Path) -> None:
     store = open_store(places.store_url())
     with open_registry() as registry:
         samples.start_run(registry, "run_1")
         for name in ("run_1", "run_2"):
             store.put_bytes(f"checkpoints/{name}/step-00000001/state.json", b"{}")
+            store.put_bytes(f"runs/{name}/finished/training.json", b"{}")
         registry.finish_run("run_1", "failed", reason="the disk is full")
         assert collect_garbage(registry, store, 0).removed == {}
         registry.finish_run("run_1", "finished")
         assert collect_garbage(registry, store, 3600).removed == {}
-        assert collect_garbage(registry, store, 0, dry_run=True).removed == {"checkpoints/run_1/": 1}
+        both = {"checkpoints/run_1/": 1, "runs/run_1/": 1}
+        assert collect_garbage(registry, store, 0, dry_run=True).removed == both
+        # Somebody trained on from what the nodes left.
+        base = f"{places.store_url()}/runs/run_1/finished/"
+        samples.add_version(registry, "from it", config={**samples.CONFIG, "model": {"base": base}})
         assert collect_garbage(registry, store, 0).removed == {"checkpoints/run_1/": 1}
         assert collect_garbage(registry, store, 0).removed == {}
     assert keys("checkpoints/") == ["checkpoints/run_2/step-00000001/state.json"]
+    assert keys("runs/") == [f"runs/{name}/finished/training.json" for name in ("run_1", "run_2")]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from fairlead.cli.output import JsonOption, print_json, print_table
-from fairlead.errors import ConfigError
+from fairlead.errors import ConfigError, Conflict
 
 app = typer.Typer(help="The object store: remove what was left behind.", no_args_is_help=True)
 
@@ -25,34 +25,53 @@ def gc(
     older_than: Annotated[
         str, typer.Option("--older-than", metavar="AGE", help="Leave younger ones alone: 30m, 1h, 2d.")
     ] = "1h",
+    unused_for: Annotated[
+        str,
+        typer.Option("--unused-for", metavar="AGE", help="Leave logs and cached outputs used since then alone."),
+    ] = "30d",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove what killed registrations left in the store, which no reader ever saw, and finished runs' checkpoints."""
+    """Remove what nothing needs: killed registrations, what finished runs left, old logs and outputs of stages.
+
+    What a version names in its settings stays, and so does what failed runs go on from.
+    """
     from fairlead import places
     from fairlead.cli.display import Display
     from fairlead.cli.relay import relayed
     from fairlead.registry import open_registry
-    from fairlead.registry.collection import collect_garbage
+    from fairlead.registry.collection import collect_garbage, settings_of_versions
     from fairlead.storage import open_store
 
-    age = duration(older_than)
+    age, unused = duration(older_than, "--older-than"), duration(unused_for, "--unused-for")
     store = open_store(places.store_url())
     with Display([], sys.stderr) as display, relayed(display.on_event), open_registry() as registry:
         report = collect_garbage(registry, store, age, dry_run)
-    removed, kept = report.removed, report.kept
+        named = settings_of_versions(registry)
+    removed, kept = report.removed, dict.fromkeys(report.kept, "young, or being uploaded")
+    _prune(named, unused, dry_run, removed, kept)
     if as_json:
-        print_json({"dry_run": dry_run, "removed": removed, "kept": kept})
+        print_json({"dry_run": dry_run, "removed": removed, "kept": list(kept)})
         return
     verb = "would be removed" if dry_run else "removed"
-    rows = [{"version": name, "objects": count, "": verb} for name, count in removed.items()]
-    rows += [{"version": name, "objects": None, "": "kept: young, or being uploaded"} for name in kept]
+    rows = [{"what": name, "objects": count, "": verb} for name, count in removed.items()]
+    rows += [{"what": name, "objects": None, "": f"kept: {reason}"} for name, reason in kept.items()]
     print_table(rows, "nothing to remove")
 
 
-def duration(text: str) -> float:
+def _prune(named: str, unused: float, dry_run: bool, removed: dict[str, int], kept: dict[str, str]) -> None:
+    """Prune this machine's home; while a run goes on there it is kept whole."""
+    from fairlead.cluster.pruning import LOGS, PIPELINE, prune
+
+    try:
+        removed |= prune(named, unused, dry_run)
+    except Conflict:
+        kept |= dict.fromkeys((PIPELINE, LOGS), "a run is going on in this home")
+
+
+def duration(text: str, option: str) -> float:
     """`90`, `30m`, `1h` or `2d` in seconds. Raises ConfigError for anything else."""
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)", text.strip())
     if not found:
-        raise ConfigError(f"--older-than: {text!r} is not an age; write 45s, 30m, 1h or 2d")
+        raise ConfigError(f"{option}: {text!r} is not an age; write 45s, 30m, 1h or 2d")
     return float(found[1]) * SECONDS[found[2] or "s"]

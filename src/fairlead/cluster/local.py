@@ -22,6 +22,7 @@ from typing import Any
 from fairlead import errors, places
 from fairlead.cluster.arguments import STAGES, check_stage, input_digests, pinned, pipeline_arguments
 from fairlead.cluster.processes import child, only_one
+from fairlead.cluster.pruning import CACHE, LOCKS, LOGS, PIPELINE, note_use
 from fairlead.errors import FairleadError, GateFailed
 from fairlead.events import parse
 from fairlead.formats.atomic import write_bytes
@@ -88,12 +89,12 @@ def run_local(
     the same home.
     """
     until, config = check_stage(until) if until else STAGES[-1], pinned(config)
-    with only_one(places.home() / "locks" / f"{config.project}.lock", f"run of {config.project}") as lock:
+    with only_one(places.home() / LOCKS / f"{config.project}.lock", f"run of {config.project}") as lock:
         job = LocalPipeline(
             pipeline=TRAINING,
             arguments=pipeline_arguments(config, *input_digests(config)),
             until=until,
-            pipeline_root=places.home() / "pipeline",
+            pipeline_root=places.home() / PIPELINE,
             cache_root=cache_root(config.project),
             fresh=not cache,
         )
@@ -113,7 +114,7 @@ def cache_root(project: str) -> Path:
     kfp.local's own key covers the component, its arguments and the paths of its inputs.
     """
     surroundings = of_json([code().source_digest, packages_digest(), places.store_url(), places.registry_url()])
-    return places.home() / "cache" / f"{project}-{short(surroundings)}"
+    return places.home() / CACHE / f"{project}-{short(surroundings)}"
 
 
 def forget(cache_root: Path, stage: str = "") -> None:
@@ -149,7 +150,7 @@ def _requested(job: LocalPipeline, path: Path) -> Iterator[None]:
 
 
 def _new_log() -> Path:
-    folder = places.home() / "logs"
+    folder = places.home() / LOGS
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{time.monotonic_ns() % 10**6:06d}.log"
 
@@ -205,6 +206,8 @@ class _Following:
         stage, cached = event["stage"], event["status"] == "cached"
         outputs = {name: Path(path) for name, path in event["outputs"].items()}
         if cached:
+            if outputs:
+                note_use(_task_folder(outputs))
             rows = _read_rows(outputs)
             self._on_event({"event": "result", "stage": stage, "rows": rows})
         else:
