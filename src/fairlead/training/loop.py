@@ -78,6 +78,7 @@ class Loop:
             config.micro_batch_tokens * VALIDATION_BUDGET_FACTOR,
             self._passes.overhead,
         )
+        self.figures = Figures(self.task.metric, group, self.plan.num_steps, self._validate_every)
         freeze(self.model, config)
         _freeze_unreached(self.model, self._loss(self._passes.network, 0, _smallest(splits.train)))
         self.optimizer = build_optimizer(self.model, config)
@@ -91,7 +92,6 @@ class Loop:
         self.state = self._resume()
         # Of the last step, over the global batch.
         self.loss = float("nan")
-        self.figures = Figures(self.task.metric, group, self.plan.num_steps, self._validate_every)
         self._num_computed = 0
         self._exchange = GradientExchange(group.world_size)
         self.budget = MicroBatchBudget(self.state.micro_batch_tokens or config.micro_batch_tokens, self._exchange)
@@ -145,7 +145,9 @@ class Loop:
         rate = self._rate(step)
         set_learning_rate(self.optimizer, rate)
         self.optimizer.zero_grad(set_to_none=True)
-        rows = self.plan.rows(step)
+        self.figures.begin_step()
+        with self.figures.waiting():
+            rows = self.plan.rows(step)
         loss_sum, fits = self.budget.attempt(partial(self._backward, step, rows))
         # One exchange carries the loss, whether SIGTERM came to any process, and whether memory ran out in any.
         own = [loss_sum, float(self.stop_requested()), float(not fits)]
@@ -219,7 +221,8 @@ class Loop:
 
     def _backward(self, step: int, rows: Rows) -> float:
         """Add this process's share of the gradient; the sum of its losses."""
-        plan = self._passes.plan(rows, self.group.world_size)
+        with self.figures.waiting():
+            plan = self._passes.plan(rows, self.group.world_size)
         self._num_computed = self._passes.computed_tokens(plan)
         own, num_rounds, total = plan[self.group.rank], max(map(len, plan)), 0.0
         num_terms = self.task.num_terms(rows)
@@ -240,7 +243,8 @@ class Loop:
 
     def _loss(self, network: nn.Module, step: int, of: Pass) -> torch.Tensor:
         """The summed loss of the texts of a pass."""
-        batch = self._passes.batch(step, of)
+        with self.figures.waiting():
+            batch = self._passes.batch(step, of)
         dtype = REDUCED.get(self.config.precision)
         with torch.autocast(self.group.device.type, dtype, enabled=dtype is not None):
             logits = network(batch)

@@ -2,14 +2,15 @@
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import psutil
 import torch
 
 from fairlead.training.checkpoints.format import Best
 from fairlead.training.launching.distributed import Group
-from fairlead.training.watch.metrics import SECONDS_LEFT
+from fairlead.training.watch.metrics import DATA_WAIT_SHARE, SECONDS_LEFT
 
 # Long enough to be calm, short enough to follow a change.
 WINDOW_SECONDS = 10.0
@@ -32,16 +33,32 @@ class Figures:
         self._memory: dict[str, float] = {}
         self._looked = float("-inf")
         self._left: float | None = None
+        self._waited = self._all_waited = self._all_seconds = 0.0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time inside as spent waiting for data: nothing is computed meanwhile."""
+        began = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - began
+
+    def begin_step(self) -> None:
+        """A step begins: what was waited for before is not of it."""
+        self._waited = 0.0
 
     def step(self, seconds: float, num_tokens: int, num_computed: int) -> dict[str, float]:
         """Take in a step of so many seconds and tokens, without and with padding; its own rates."""
         self._steps.append((seconds, num_tokens, num_computed))
         self._seconds += seconds
+        self._all_seconds += seconds
+        self._all_waited += self._waited
         while len(self._steps) > 1 and self._seconds - self._steps[0][0] >= WINDOW_SECONDS:
             self._seconds -= self._steps.popleft()[0]
         return {
             "tokens_per_second": num_tokens / max(seconds, 1e-9),
             "padding_share": 1 - num_tokens / max(num_computed, 1),
+            # Of all steps of this attempt, so that the last one says it of the run.
+            DATA_WAIT_SHARE: self._all_waited / max(self._all_seconds, 1e-9),
         }
 
     def validated(self, metrics: Mapping[str, float], best: Best | None, seconds: float) -> None:

@@ -36,6 +36,7 @@ SECONDS_BETWEEN_TRIES = 0.2
 
 # Names that say where a run is now, and are no curves.
 NUM_STEPS, SECONDS_LEFT, LOGGING_SHARE = "num_steps", "seconds_left", "logging_share"
+DATA_WAIT_SHARE = "data_wait_share"
 
 
 class Sink(Protocol):
