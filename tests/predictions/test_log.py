@@ -103,12 +103,14 @@ def test_every_prediction_is_found_by_its_id_alone_and_nothing_else_is_read(stor
         events = find(store, ["other", "support_topics"], PredictionId.parse(one.prediction_id))
         assert events == one.events()
         # Ids of one millisecond may lie in several files.
-        assert len(read) < len(keys(store)) or len({PredictionId.parse(s.prediction_id).milliseconds for s in sent}) < 20
+        assert (
+            len(read) < len(keys(store)) or len({PredictionId.parse(s.prediction_id).milliseconds for s in sent}) < 20
+        )
     assert projects_logged(store, ["mine"]) == ["mine", "support_topics"]
 
 
 def test_a_prediction_that_is_not_there_is_not_found_with_the_reasons(store: ObjectStore) -> None:
-    with pytest.raises(NotFound, match="no record of it under support_topics; .*killed.*drop"):
+    with pytest.raises(NotFound, match=r"no record of it under support_topics; .*killed.*drop"):
         find(store, ["support_topics"], PredictionId.parse(IDS.next()))
 
 

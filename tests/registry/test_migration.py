@@ -5,10 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import text
 
 from fairlead.errors import RegistryError
 from fairlead.registry import open_registry
@@ -46,6 +48,20 @@ def test_an_empty_database_is_migrated_once_by_many(url: str) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert sorted(pool.map(open_and_write, range(8))) == list(range(1, 9))
+
+
+def test_a_registry_of_the_first_release_is_brought_up_and_keeps_its_rows(url: str) -> None:
+    database = Database(url)
+    with database.migrating() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(text("INSERT INTO projects (name, last_version, created) VALUES ('topics', 7, '2026')"))
+    database.close()
+    with open_registry(url) as registry:
+        assert registry.reserve_version("topics", "closure").number == 8
+        assert registry.list_feedback("topics") == []
 
 
 def test_a_registry_of_a_newer_fairlead_is_refused_and_left_alone(tmp_path: Path) -> None:

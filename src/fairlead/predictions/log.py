@@ -114,7 +114,8 @@ class PredictionLog:
             due = time.monotonic() + config.flush_seconds
             while self._pending < config.batch_records and self._closing_at is None and time.monotonic() < due:
                 self._wake.wait(due - time.monotonic())
-            batch, number = [], 0
+            batch: list[Answered] = []
+            number = 0
             while self._queue and (not batch or number + len(self._queue[0].answers) <= config.batch_records):
                 batch.append(self._queue.popleft())
                 number += len(batch[-1].answers)
@@ -122,24 +123,28 @@ class PredictionLog:
 
     def _write(self, key: str, answered: list[Answered]) -> None:
         """Write a file, trying again until it is there or the log's time is over."""
-        number = sum(len(one.answers) for one in answered)
         backoff = FIRST_BACKOFF_SECONDS
-        while True:
-            try:
-                # Made anew for each attempt: kept, its bytes would be memory that no bound counts.
-                self._store.put_bytes(key, to_parquet([event for one in answered for event in one.events()]))
-                break
-            except (FairleadError, OSError) as error:
-                if not self._wait_to_retry(backoff, error):
-                    return
-                backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
-            except Exception as error:
-                logger.error("prediction log: %d records cannot be written", number, exc_info=error)
-                return self._settle(answered, number, "dropped")
+        while (error := self._attempt(key, answered)) is not None:
+            # What is no failure of the store is one of ours, and would come again.
+            if not isinstance(error, FairleadError | OSError):
+                logger.error("prediction log: %s cannot be written", key, exc_info=error)
+                self._settle(answered, "dropped")
+                return
+            if not self._wait_to_retry(backoff, error):
+                return
+            backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
         if self._warned:
             logger.info("prediction log: %s can be written again", self._store.url)
         self._warned = False
-        self._settle(answered, number, "written")
+        self._settle(answered, "written")
+
+    def _attempt(self, key: str, answered: list[Answered]) -> Exception | None:
+        try:
+            # Made anew for each attempt: kept, its bytes would be memory that no bound counts.
+            self._store.put_bytes(key, to_parquet([event for one in answered for event in one.events()]))
+        except Exception as error:
+            return error
+        return None
 
     def _wait_to_retry(self, backoff: float, error: Exception) -> bool:
         """Wait before the next attempt; False when there is no time for one."""
@@ -158,7 +163,8 @@ class PredictionLog:
                 self._wake.wait(min(left, FIRST_BACKOFF_SECONDS))
             return left > 0
 
-    def _settle(self, answered: list[Answered], number: int, outcome: Outcome) -> None:
+    def _settle(self, answered: list[Answered], outcome: Outcome) -> None:
+        number = sum(len(one.answers) for one in answered)
         with self._lock:
             self._pending -= number
             self._pending_bytes -= sum(one.num_text_bytes() for one in answered)

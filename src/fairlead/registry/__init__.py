@@ -10,6 +10,8 @@ from fairlead.places import registry_url
 from fairlead.registry.records import (
     DataVersionRecord,
     EvaluationRecord,
+    Feedback,
+    FeedbackRecord,
     MetricPoint,
     ModelRecord,
     Promotion,
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = [
     "DataVersionRecord",
     "EvaluationRecord",
+    "Feedback",
+    "FeedbackRecord",
     "MetricPoint",
     "ModelRecord",
     "Promotion",

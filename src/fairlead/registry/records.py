@@ -9,6 +9,7 @@ from fairlead.names import version_name
 
 RunStatus = Literal["running", "finished", "failed"]
 FinalStatus = Literal["finished", "failed"]
+FeedbackStatus = Literal["stored", "unchanged", "replaced"]
 
 
 @dataclass(frozen=True)
@@ -122,3 +123,28 @@ class Promotion:
     metric: str
     dataset_digest: str
     champion: ChampionScore | None = None
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """The true label of one text that was predicted.
+
+    `label` is a class, a list of classes or a number. `project`, `number` and `answer`, what was predicted, are None
+    while the prediction's record is not found.
+    """
+
+    prediction_id: str
+    index: int
+    label: str | float | list[str]
+    project: str | None = None
+    number: int | None = None
+    answer: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class FeedbackRecord(Feedback):
+    """The same as it is kept. `revisions` counts how often another label took its place."""
+
+    first_received: str = ""
+    received: str = ""
+    revisions: int = 0

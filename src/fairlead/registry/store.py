@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any, Self
 from fairlead.errors import FairleadError
 from fairlead.formats.model import Code, Environment, ModelManifest
 from fairlead.names import CHAMPION, ModelRef, check_project
-from fairlead.registry import aliases, data_versions, evaluations, runs, versions
+from fairlead.registry import aliases, data_versions, evaluations, feedback, runs, versions
 from fairlead.registry.database import Database
 from fairlead.registry.migration import migrate
 from fairlead.registry.records import (
     DataVersionRecord,
     EvaluationRecord,
+    Feedback,
+    FeedbackRecord,
+    FeedbackStatus,
     FinalStatus,
     MetricPoint,
     ModelRecord,
@@ -229,3 +232,18 @@ class Registry:
         with self._database.reading() as connection:
             versions.get(connection, project, number)
             return evaluations.of_version(connection, project, number)
+
+    def record_feedback(self, given: Sequence[Feedback]) -> list[FeedbackStatus]:
+        """Keep true labels, all or none; the last one of a text counts. Says of each what became of it."""
+        with self._database.writing() as connection:
+            return [feedback.record(connection, one) for one in given]
+
+    def get_feedback(self, prediction_id: str) -> list[FeedbackRecord]:
+        """The true labels of a prediction's texts, those that are known."""
+        with self._database.reading() as connection:
+            return feedback.of_prediction(connection, prediction_id)
+
+    def list_feedback(self, project: str | None, number: int | None = None) -> list[FeedbackRecord]:
+        """The true labels of a version or a whole project; without one, those whose prediction was not found yet."""
+        with self._database.reading() as connection:
+            return feedback.of_project(connection, project, number)

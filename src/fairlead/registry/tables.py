@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 # The newest revision under migrations/versions; compared on every open, so that Alembic is imported only when
 # there is something to migrate.
-HEAD = "0001"
+HEAD = "0002"
 
 PENDING, COMMITTED, ABANDONED = "pending", "committed", "abandoned"
 
@@ -133,4 +133,21 @@ aliases = Table(
     Column("number", Integer, nullable=False),
     Column("changed", String, nullable=False),
     ForeignKeyConstraint(["project", "number"], ["versions.project", "versions.number"]),
+)
+
+# True labels of predictions. No foreign key: a server may serve a version that another registry knows.
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("prediction_id", String, primary_key=True),
+    Column("index", Integer, primary_key=True),
+    Column("label", JSON, nullable=False),
+    # NULL until the prediction's record is found.
+    Column("project", String),
+    Column("number", Integer),
+    Column("answer", JSON(none_as_null=True)),
+    Column("first_received", String, nullable=False),
+    Column("received", String, nullable=False),
+    Column("revisions", Integer, nullable=False),
+    Index("ix_feedback_project_number", "project", "number"),
 )
