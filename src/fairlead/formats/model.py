@@ -189,8 +189,8 @@ class ModelManifest(Config):
     created: str
     """When the number was allocated, ISO 8601 in UTC."""
     digest: str
-    """SHA-256 over `files`, `labels`, `signature`, `training` and, where there is one, `optimization`: the identity
-    that answers carry."""
+    """SHA-256 over `files`, `labels`, `signature`, `training` and, where there is one, the identity of `optimization`:
+    what answers carry."""
     files: dict[str, FileEntry]
     """Every file of the version but this one, by path relative to the folder."""
     labels: list[str]
@@ -230,7 +230,7 @@ def manifest_digest(
         "training": training.identity(),
     }
     # Versions of before there was this stage keep their digest.
-    return of_json(identity | ({"optimization": optimization.to_dict()} if optimization else {}))
+    return of_json(identity | ({"optimization": optimization.identity()} if optimization else {}))
 
 
 def list_files(folder: Path, advance: Callable[[int], None] | None = None) -> dict[str, FileEntry]:

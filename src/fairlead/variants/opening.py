@@ -1,11 +1,15 @@
 """From the name of a variant to what runs it."""
 
+import os
 from pathlib import Path
 
 from fairlead.errors import ConfigError
 from fairlead.formats.model import ModelManifest
-from fairlead.formats.variants import REFERENCE
+from fairlead.formats.variants import REFERENCE, VariantRecord
+from fairlead.variants.availability import unavailable
 from fairlead.variants.contract import Runner
+
+REFERENCE_RECORD = VariantRecord(name=REFERENCE, runtime="torch", precision="fp32")
 
 
 def variant_to_serve(manifest: ModelManifest) -> str:
@@ -16,12 +20,31 @@ def variant_to_serve(manifest: ModelManifest) -> str:
 def open_runner(folder: Path, manifest: ModelManifest, name: str, pad_token_id: int) -> Runner:
     """Load a variant of a version whose files were verified.
 
-    Raises ConfigError when the version has no variant of this name, IntegrityError when its files cannot be read.
+    Raises ConfigError when the version has no variant of this name or this machine cannot run it, IntegrityError
+    when its files cannot be read.
     """
-    if name == REFERENCE:
+    known = manifest.optimization.variants if manifest.optimization else []
+    record = REFERENCE_RECORD if name == REFERENCE else next((one for one in known if one.name == name), None)
+    if record is None or not record.kept:
+        names = ", ".join(dict.fromkeys([REFERENCE, *(one.name for one in known if one.kept)]))
+        raise ConfigError(f"variant: {manifest.name} has no {name!r}; it has {names}")
+    if reason := unavailable(record.runtime, record.precision):
+        raise ConfigError(f"variant: {name} cannot run on this machine: {reason}; ask for {REFERENCE}")
+    return open_variant(folder, record, pad_token_id)
+
+
+def open_variant(folder: Path, record: VariantRecord, pad_token_id: int, threads: int | None = None) -> Runner:
+    """Load the variant whose files `record` names, relative to `folder`; `threads` are by default one a core."""
+    count = threads or len(os.sched_getaffinity(0))
+    if record.runtime == "torch":
         from fairlead.variants.torch_runner import TorchRunner
 
-        return TorchRunner.load(folder, pad_token_id)
-    known = [variant.name for variant in manifest.optimization.variants] if manifest.optimization else []
-    names = ", ".join(dict.fromkeys([REFERENCE, *known]))
-    raise ConfigError(f"variant: {manifest.name} has no {name!r}; it has {names}")
+        return TorchRunner.load(folder, pad_token_id, record.precision)
+    path = folder / record.files[0]
+    if record.runtime == "openvino":
+        from fairlead.variants.openvino_runner import OpenVinoRunner
+
+        return OpenVinoRunner.load(path, pad_token_id, record.precision, count)
+    from fairlead.variants.onnx_runner import OnnxRunner
+
+    return OnnxRunner.load(path, pad_token_id, count)

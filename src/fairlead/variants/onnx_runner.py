@@ -1,0 +1,56 @@
+"""An ONNX file, run by ONNX Runtime on the CPU."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import onnxruntime
+
+from fairlead.errors import IntegrityError
+from fairlead.variants.batch import padded
+from fairlead.variants.contract import Logits
+
+SILENT = 3
+
+
+class OnnxRunner:
+    """One session, which is made again when the number of threads changes: a session keeps its own."""
+
+    def __init__(self, path: Path, pad_token_id: int, threads: int) -> None:
+        self._path = path
+        self._pad_token_id = pad_token_id
+        self._threads = threads
+        self._session = _session(path, threads)
+
+    @classmethod
+    def load(cls, path: Path, pad_token_id: int, threads: int) -> Self:
+        """Load an ONNX file. Raises IntegrityError when it cannot be read as a model."""
+        return cls(path, pad_token_id, threads)
+
+    def run(self, token_ids: Sequence[Sequence[int]]) -> Logits:
+        """Logits of one batch, shape (texts, outputs)."""
+        ids_BL, mask_BL = padded(token_ids, self._pad_token_id)
+        logits: Logits = self._session.run(None, {"input_ids": ids_BL, "attention_mask": mask_BL})[0]
+        return logits
+
+    def set_threads(self, threads: int) -> None:
+        """Of this model's session."""
+        if threads != self._threads:
+            self._session, self._threads = _session(self._path, threads), threads
+
+
+def _session(path: Path, threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = SILENT
+    # A waiting thread that spins takes its core from whoever serves requests beside the model.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A memory pattern is kept for each shape of input, and there are as many as batches.
+    options.enable_mem_pattern = False
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    # The runtime's exceptions have no tree of their own and change place between releases.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise IntegrityError(f"{path}: ONNX Runtime cannot read it ({reason}); optimize the version again") from error

@@ -1,0 +1,62 @@
+"""An ONNX file, run by OpenVINO on the CPU."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import openvino
+
+from fairlead.errors import IntegrityError
+from fairlead.variants.batch import padded
+from fairlead.variants.contract import Logits
+
+# The arithmetic of what the file has in float32. What it has in 8 bits stays so; without a hint OpenVINO would
+# take bfloat16 for the rest wherever the processor has it.
+HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32", "int8-static": "f32"}
+
+
+class OpenVinoRunner:
+    """One compiled model, which is compiled again when the number of threads changes."""
+
+    def __init__(self, path: Path, pad_token_id: int, precision: str, threads: int) -> None:
+        self._pad_token_id = pad_token_id
+        self._hint = HINTS[precision]
+        self._threads = threads
+        self._core = openvino.Core()
+        try:
+            self._model = self._core.read_model(path)
+            self._request = self._compile()
+        # OpenVINO raises RuntimeError for whatever is wrong with a file.
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise IntegrityError(f"{path}: OpenVINO cannot read it ({reason}); optimize the version again") from error
+
+    @classmethod
+    def load(cls, path: Path, pad_token_id: int, precision: str, threads: int) -> Self:
+        """Load an ONNX file. Raises IntegrityError when it cannot be read as a model."""
+        return cls(path, pad_token_id, precision, threads)
+
+    def run(self, token_ids: Sequence[Sequence[int]]) -> Logits:
+        """Logits of one batch, shape (texts, outputs)."""
+        ids_BL, mask_BL = padded(token_ids, self._pad_token_id)
+        results = self._request.infer({"input_ids": ids_BL, "attention_mask": mask_BL}, share_inputs=True)
+        logits: Logits = results[0]
+        # The request's own memory, which the next batch overwrites.
+        return logits.copy()
+
+    def set_threads(self, threads: int) -> None:
+        """Of this compiled model."""
+        if threads != self._threads:
+            self._threads = threads
+            self._request = self._compile()
+
+    def _compile(self) -> Any:
+        properties = {
+            "INFERENCE_PRECISION_HINT": self._hint,
+            "INFERENCE_NUM_THREADS": self._threads,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+            # Pinned threads of two models, or two workers, would share cores while others idle.
+            "ENABLE_CPU_PINNING": False,
+        }
+        return self._core.compile_model(self._model, "CPU", properties).create_infer_request()
