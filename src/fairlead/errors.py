@@ -16,6 +16,7 @@
     │   ├── Stopped               it was told to, and its state is kept
     │   └── MemoryExceeded        one row alone does not fit into memory (exit 2, a retry cannot help)
     ├── ClusterError              Kubernetes or Kubeflow Pipelines did not do what was asked
+    ├── InferenceError            a model failed on a text, or on everything
     └── Overloaded                there is no room for the request now
         └── DeadlineExceeded      the request waited longer than its caller wants to
 
@@ -108,6 +109,10 @@ class MemoryExceeded(TrainingError):
 
 class ClusterError(FairleadError):
     """Kubernetes or Kubeflow Pipelines did not do what was asked."""
+
+
+class InferenceError(FairleadError):
+    """A model failed on a text that is no mistake of the caller's, or fails on everything."""
 
 
 class Overloaded(FairleadError):

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,13 +16,12 @@ import uvicorn
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
-from fairlead.errors import FairleadError
+from fairlead.errors import FairleadError, Overloaded
 from fairlead.formats.model import WEIGHTS, read_manifest
-from fairlead.inference.engine import Engine
-from fairlead.inference.repository import Served
 from serving.model import ServedModel
 from serving.questions import Question
 from serving.server import _Rest, _wait_until_answering, main
+from tests.inference.serving import held, until
 from tests.serving.conftest import ROOT, Server, environment, running
 
 # Tokenizing this takes over a second on any machine; the model itself reads 16 tokens of each.
@@ -173,19 +171,18 @@ def test_a_rest_server_that_cannot_start_is_not_waited_for() -> None:
         asyncio.run(_start_of(uvicorn.Config(_never_starts, lifespan="on", log_config=None)))
 
 
-def test_predictions_that_queue_when_the_server_ends_are_dropped(version: Path) -> None:
+def test_predictions_that_queue_when_the_server_ends_are_told_so(version: Path) -> None:
     async def ask_and_close() -> None:
-        served, busy = Served("topics", Engine.load(version)), threading.Event()
+        served, runner = held(version)
         model = ServedModel(served)
-        served._worker.submit(busy.wait)
+        runner.free.clear()
         try:
             queued = asyncio.create_task(model.predict(Question(["my card"], ("label",))))
-            while served._worker._work_queue.empty():
-                await asyncio.sleep(0)
+            await until(lambda: bool(runner.batches))
             model.close()
             await asyncio.wait_for(queued, 60)
         finally:
-            busy.set()
+            runner.free.set()
 
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(Overloaded, match="served no more"):
         asyncio.run(ask_and_close())

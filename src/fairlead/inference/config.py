@@ -1,4 +1,4 @@
-"""Settings of generation."""
+"""Settings of generation and of serving."""
 
 from pydantic import Field, field_validator
 
@@ -29,3 +29,25 @@ class GenerationConfig(Config):
         if "" in value:
             raise ValueError("an empty text stands everywhere and would stop at once")
         return value
+
+
+class ServingConfig(Config):
+    """How requests are batched, and how many may wait. What is not set is measured when a version is loaded."""
+
+    calibration_seconds: float = Field(3.0, ge=0, le=600)
+    """Time for measuring a version when it is loaded, in seconds, 0 to 600; a slow model's two smallest batches are
+    measured even where they take longer. Default 3."""
+    threads: int | None = Field(None, ge=1, le=1024)
+    """Threads of one forward pass, 1 to 1,024. Default: measured, more only where they are clearly faster."""
+    batch_tokens: int | None = Field(None, ge=1, le=10_000_000)
+    """Tokens of a batch at most, padding included; a longer text is a batch of its own. Default: measured, the fewest
+    that give about the best tokens a second."""
+    wait_milliseconds: float | None = Field(None, ge=0, le=1000)
+    """How long a device that is idle waits for more texts after the first, in ms, 0 to 1,000. Default: not at all on a
+    CPU, half of a call's overhead and 2 ms at most on a GPU."""
+    queue_milliseconds: float | None = Field(None, ge=0, le=3_600_000)
+    """How long a request may wait for its turn, in ms; what would wait longer is refused at once. Default: twice what
+    the longest of a hundred usual texts takes alone, 25 ms at least."""
+    long_queue_seconds: float = Field(10.0, ge=0, le=3600)
+    """How many seconds of computing requests of more than one batch, which take turns with the others, may wait
+    for, 0 to 3,600. Default 10."""

@@ -1,40 +1,10 @@
 """The models of one server: which versions are loaded under which name, and how they are asked."""
 
-import asyncio
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 
 from fairlead.errors import NotFound
-from fairlead.inference.answers import Answer
-from fairlead.inference.engine import Engine, TokenIds
+from fairlead.inference.served import Served as Served
 from fairlead.names import version_name
-
-
-class Served:
-    """A loaded version under its name on the endpoint."""
-
-    def __init__(self, name: str, engine: Engine) -> None:
-        self.name = name
-        self.engine = engine
-        self.manifest = engine.manifest
-        self.variant = engine.variant
-        # One worker: the model takes all cores anyway, and the event loop stays free for health and refusals.
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
-
-    async def predict(
-        self, texts: Sequence[str] | Sequence[TokenIds], deadline_seconds: float | None = None
-    ) -> list[Answer]:
-        """One answer a text (or its token ids), in order.
-
-        Raises Overloaded at once when there is no room, DeadlineExceeded when the answer would come later than
-        `deadline_seconds` from now. A caller that is cancelled gives its place in the queue back.
-        """
-        ask: Callable[..., list[Answer]] = self.engine.predict if isinstance(texts[0], str) else self.engine.answer
-        return await asyncio.get_running_loop().run_in_executor(self._worker, ask, texts)
-
-    def close(self) -> None:
-        """Drop what still queues: the grace period is over, and each would hold up the end by seconds."""
-        self._worker.shutdown(wait=False, cancel_futures=True)
 
 
 class Repository:

@@ -1,0 +1,159 @@
+"""Measures how fast a runner is here, and chooses threads, batches and waiting from it.
+
+Every measurement is one call of the runner in the thread that will compute, between the batches of models that serve
+already. More threads are taken only where they are clearly faster: two logical processors may share one core.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fairlead.inference.capacity import STATED_LENGTH, Capacity, Measurement
+from fairlead.inference.config import ServingConfig
+from fairlead.variants.contract import Runner
+
+# Doubling the threads has to give this much, or the event loop and other models use them better.
+THREAD_GAIN = 1.25
+# A batch is large enough when its tokens/s are this share of the best seen.
+ENOUGH = {"cpu": 0.93, "cuda": 0.95}
+MOST_TOKENS = {"cpu": 4096, "cuda": 131_072}
+# Texts of a batch at which threads are compared.
+THREADS_TEXTS = 8
+SHORT_LENGTH = 16
+# A call is repeated for so long, and so often at most; the fastest counts.
+REPEAT_SECONDS = 0.05
+REPEATS = 5
+# Longer than callers that were answered together take to come back.
+MOST_WAIT_SECONDS = 0.002
+
+Call = Callable[[Callable[[], float]], float]
+
+
+@dataclass
+class Calibration:
+    """The measurements of one runner."""
+
+    runner: Runner
+    device: str
+    longest: int
+    """Tokens of a text at most."""
+    vocabulary: int
+    """Token ids are below this."""
+    config: ServingConfig
+    call: Call
+    """Runs a function in the computing thread."""
+    found: list[Measurement] = field(default_factory=list)
+    started: float = field(default_factory=time.perf_counter)
+
+    def run(self, max_threads: int) -> Capacity:
+        """Measure, within `calibration_seconds` and the time of one small batch."""
+        threads = self.config.threads or self._choose_threads(max_threads)
+        self._set_threads(threads)
+        self._fill_table(threads)
+        table = [one for one in self.found if one.threads == threads]
+        call_seconds, token_seconds, square_seconds = fit(table)
+        wait = self.config.wait_milliseconds
+        return Capacity(
+            device=self.device,
+            threads=threads,
+            batch_tokens=self.config.batch_tokens or self._enough_tokens(table),
+            wait_seconds=wait / 1e3 if wait is not None else self._wait(call_seconds),
+            longest=self.longest,
+            call_seconds=call_seconds,
+            token_seconds=token_seconds,
+            square_seconds=square_seconds,
+            measurements=tuple(self.found),
+            seconds=time.perf_counter() - self.started,
+        )
+
+    def _left(self) -> float:
+        return self.config.calibration_seconds - (time.perf_counter() - self.started)
+
+    def _choose_threads(self, most: int) -> int:
+        length = min(STATED_LENGTH, self.longest)
+        best, threads = 1, 1
+        while threads <= most and (threads == 1 or self._left() > 0):
+            self._set_threads(threads)
+            self._measure(THREADS_TEXTS, length, threads)
+            if threads > 1 and self.found[-2].seconds < THREAD_GAIN * self.found[-1].seconds:
+                break
+            best = threads
+            threads = most if threads < most < 2 * threads else 2 * threads
+        return best
+
+    def _fill_table(self, threads: int) -> None:
+        known = {(one.texts, one.length) for one in self.found if one.threads == threads}
+        for texts, length in self._points():
+            if (texts, length) in known:
+                continue
+            # Two points are what a line needs.
+            if len(known) >= 2 and self._expected(texts, length, threads) > self._left():
+                continue
+            known.add((texts, length))
+            self._measure(texts, length, threads)
+
+    def _points(self) -> Iterator[tuple[int, int]]:
+        """Of the table, the cheap ones first."""
+        lengths = sorted({min(length, self.longest) for length in (SHORT_LENGTH, STATED_LENGTH, self.longest)})
+        sizes = [2**power for power in range(0, 18)]
+        points = [(n, length) for length in lengths for n in sizes if n * length <= MOST_TOKENS[self.device] or n == 1]
+        yield from sorted(points, key=lambda point: point[0] * point[1])
+
+    def _expected(self, texts: int, length: int, threads: int) -> float:
+        """Seconds that a point will take with its warm-up, from the largest measured."""
+        last = max((one for one in self.found if one.threads == threads), key=lambda one: one.texts * one.length)
+        return 2 * last.seconds * texts * length / (last.texts * last.length)
+
+    def _measure(self, texts: int, length: int, threads: int) -> None:
+        ids = np.random.default_rng(texts).integers(0, self.vocabulary, (texts, length)).tolist()
+        first = self.call(lambda: _seconds(self.runner, ids))
+        best, spent, repeats = float("inf"), 0.0, 0
+        while repeats == 0 or (repeats < REPEATS and spent < REPEAT_SECONDS):
+            seconds = self.call(lambda: _seconds(self.runner, ids))
+            best, spent, repeats = min(best, seconds), spent + seconds, repeats + 1
+            if first > max(self._left(), REPEAT_SECONDS):
+                break
+        self.found.append(Measurement(texts, length, threads, best))
+
+    def _set_threads(self, threads: int) -> None:
+        def apply() -> float:
+            self.runner.set_threads(threads)
+            return 0.0
+
+        self.call(apply)
+
+    def _enough_tokens(self, table: Sequence[Measurement]) -> int:
+        """The smallest batch that is about as fast as any: a larger one would only make others wait."""
+        rates = [(one.texts * one.length, one.texts * one.length / one.seconds) for one in table]
+        enough = ENOUGH[self.device] * max(rate for _, rate in rates)
+        return min(tokens for tokens, rate in rates if rate >= enough)
+
+    def _wait(self, call_seconds: float) -> float:
+        """None on a CPU, which computes one text about as fast as a share of a batch."""
+        return min(MOST_WAIT_SECONDS, call_seconds / 2) if self.device != "cpu" else 0.0
+
+
+def fit(table: Sequence[Measurement]) -> tuple[float, float, float]:
+    """a, b and c of `capacity`, none negative, by least squares of the relative errors."""
+    seconds = np.array([one.seconds for one in table])
+    tokens = np.array([float(one.texts * one.length) for one in table])
+    columns = [np.ones_like(tokens), tokens, tokens * np.array([float(one.length) for one in table])]
+    scale = np.array([1.0, tokens.max(), (columns[2]).max()])
+    for chosen in ((0, 1, 2), (0, 1), (1,)):
+        if len({(one.texts, one.length) for one in table}) < len(chosen):
+            continue
+        matrix = np.stack([columns[index] / scale[index] / seconds for index in chosen], axis=1)
+        solution, *_ = np.linalg.lstsq(matrix, np.ones_like(seconds), rcond=None)
+        if (solution >= 0).all() and (1 not in chosen or solution[chosen.index(1)] > 0):
+            found = dict(zip(chosen, (float(value) for value in solution), strict=True))
+            a, b, c = (found.get(index, 0.0) / scale[index] for index in range(3))
+            return float(a), float(b), float(c)
+    return 0.0, float(np.median(seconds / tokens)), 0.0
+
+
+def _seconds(runner: Runner, ids: Sequence[Sequence[int]]) -> float:
+    started = time.perf_counter()
+    runner.run(ids)
+    return time.perf_counter() - started

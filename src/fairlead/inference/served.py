@@ -1,0 +1,191 @@
+"""A loaded version that answers requests: they are let in, tokenized, batched with each other, and answered."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import cast
+
+from fairlead.errors import DataError, DeadlineExceeded, Overloaded
+from fairlead.inference.answers import Answer
+from fairlead.inference.batches import Batches
+from fairlead.inference.calibration import Calibration
+from fairlead.inference.capacity import Capacity
+from fairlead.inference.config import ServingConfig
+from fairlead.inference.engine import Engine
+from fairlead.inference.flows import Flow
+from fairlead.inference.jobs import Item, Job, TokenIds
+from fairlead.inference.observing import Observer, Unobserved
+from fairlead.inference.reader import Slice
+from fairlead.inference.room import Room
+from fairlead.inference.workers import Workers
+from fairlead.training.launching.distributed import physical_cores
+
+logger = logging.getLogger("fairlead.inference")
+
+# Requests in slices get half of what others get while both wait.
+SLICED_WEIGHT = 0.5
+DRAIN_POLL_SECONDS = 0.01
+
+
+class Served:
+    """A loaded version under its name on the endpoint."""
+
+    def __init__(
+        self,
+        name: str,
+        engine: Engine,
+        config: ServingConfig | None = None,
+        workers: Workers | None = None,
+        capacity: Capacity | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        """Measures the capacity where none is given, which takes `calibration_seconds` at most.
+
+        `workers` are shared by all that one process serves; its own by default.
+        """
+        self.name = name
+        self.engine = engine
+        self.manifest = engine.manifest
+        self.variant = engine.variant
+        self.config = config or ServingConfig()
+        self._own_workers = Workers() if workers is None else None
+        self._workers = workers or cast(Workers, self._own_workers)
+        self.capacity = capacity or self._calibrate()
+        self.room = Room(name, self.capacity, self.config)
+        self._observer = observer or Unobserved()
+        self._batches = Batches(name, engine, self.room, self._observer)
+        self._whole, self._sliced = (
+            Flow(weight, self.capacity, self._batches.read, self._batches.compute) for weight in (1.0, SLICED_WEIGHT)
+        )
+        self._workers.scheduler.add(self._whole, self._sliced)
+        self._jobs: set[Job] = set()
+        self._closed = False
+        logger.info("%s as %s: %s", self.manifest.name, self.variant, self.capacity.describe())
+
+    async def predict(
+        self, texts: Sequence[str] | Sequence[TokenIds], deadline_seconds: float | None = None
+    ) -> list[Answer]:
+        """One answer a text (or its token ids), in order.
+
+        Raises Overloaded at once when there is no room, DeadlineExceeded when the answer would come later than
+        `deadline_seconds` from now, DataError for token ids that the model has not, InferenceError when the model
+        fails. A caller that is cancelled gives its place in the queue back.
+        """
+        if not texts:
+            return []
+        job = self._enter(texts, deadline_seconds)
+        timer = None if deadline_seconds is None else job.loop.call_later(deadline_seconds, self._expire, job)
+        try:
+            self._send(job, texts)
+            answers: list[Answer] = await job.future
+            return answers
+        except asyncio.CancelledError:
+            self._refused("cancelled")
+            raise
+        finally:
+            job.end()
+            if timer is not None:
+                timer.cancel()
+
+    @property
+    def failure(self) -> str:
+        """Why it answers nothing of late; empty while it works."""
+        return self._batches.failure
+
+    async def drain(self) -> None:
+        """Wait until all that was accepted is answered."""
+        while self._jobs:
+            await asyncio.sleep(DRAIN_POLL_SECONDS)
+
+    def close(self) -> None:
+        """Fail what still waits, and accept nothing more."""
+        self._closed = True
+        self._workers.scheduler.remove(self._whole, self._sliced)
+        for job in list(self._jobs):
+            job.fail(self._unavailable())
+        if self._own_workers is not None:
+            self._own_workers.stop()
+
+    def _unavailable(self) -> Overloaded:
+        return Overloaded(f"{self.name}: {self.manifest.name} is served no more; send the request again")
+
+    def _enter(self, texts: Sequence[str] | Sequence[TokenIds], deadline_seconds: float | None) -> Job:
+        """Take a place in the queue."""
+        if self._closed:
+            raise self._unavailable()
+        if isinstance(texts[0], str):
+            tokens = self.room.estimate(cast(Sequence[str], texts))
+        else:
+            tokens = self._count(cast(Sequence[TokenIds], texts))
+        try:
+            is_long = self.room.take(tokens, self._share(), deadline_seconds)
+        except Overloaded as error:
+            self._refused("deadline" if isinstance(error, DeadlineExceeded) else "overloaded")
+            raise
+        loop = asyncio.get_running_loop()
+        job = Job(loop, loop.create_future(), [None] * len(texts), len(texts), tokens, is_long, self._leave)
+        if deadline_seconds is not None:
+            job.deadline = job.arrived + deadline_seconds
+        self._jobs.add(job)
+        return job
+
+    def _leave(self, job: Job) -> None:
+        self._jobs.discard(job)
+        self.room.give(job)
+
+    def _share(self) -> float:
+        """Of the machine that this model gets now."""
+        return self._workers.scheduler.share(self._whole, self._sliced)
+
+    def _send(self, job: Job, texts: Sequence[str] | Sequence[TokenIds]) -> None:
+        """Hand the texts on to be tokenized, or what is tokenized to be computed."""
+        flow = self._sliced if job.is_long else self._whole
+        if not isinstance(texts[0], str):
+            items = [Item(job, index, ids, len(ids)) for index, ids in enumerate(cast(Sequence[TokenIds], texts))]
+            return self._workers.scheduler.put(flow, items)
+        strings = cast(Sequence[str], texts)
+        for indices in self._slices(strings) if job.is_long else [range(len(strings))]:
+            self._workers.reader.put(Slice(flow, job, indices, [strings[index] for index in indices]))
+        return None
+
+    def _slices(self, texts: Sequence[str]) -> Iterator[list[int]]:
+        """Indices of texts of like length, about a batch in each."""
+        part: list[int] = []
+        tokens = 0
+        for index in sorted(range(len(texts)), key=lambda index: -len(texts[index])):
+            part.append(index)
+            tokens += self.room.estimate([texts[index]])
+            if tokens >= self.capacity.batch_tokens:
+                yield part
+                part, tokens = [], 0
+        if part:
+            yield part
+
+    def _count(self, rows: Sequence[TokenIds]) -> int:
+        """Tokens of rows of ids, which are the caller's: one that is none of the model's would end a GPU's context."""
+        longest, vocabulary = self.manifest.training.max_length, self.engine.vocabulary_size
+        for index, ids in enumerate(rows):
+            if not 0 < len(ids) <= longest:
+                raise DataError(f"input_ids[{index}]: it has {len(ids)} tokens; send 1 to {longest}")
+            if min(ids) < 0 or max(ids) >= vocabulary:
+                raise DataError(f"input_ids[{index}]: a token id is not in 0 to {vocabulary - 1}; see the tokenizer")
+        return sum(map(len, rows))
+
+    def _expire(self, job: Job) -> None:
+        if not job.future.done():
+            self._refused("deadline")
+            job.future.set_exception(
+                DeadlineExceeded(f"{self.name}: no answer within the request's deadline; allow more time")
+            )
+
+    def _refused(self, reason: str) -> None:
+        self._observer.on_refused(self.name, self.manifest.name, self.variant, reason)
+
+    def _calibrate(self) -> Capacity:
+        def call(function: Callable[[], float]) -> float:
+            return self._workers.scheduler.call(function).result()
+
+        device = "cuda" if str(getattr(self.engine.runner, "device", "cpu")).startswith(("cuda", "gpu")) else "cpu"
+        longest = self.manifest.training.max_length
+        calibration = Calibration(self.engine.runner, device, longest, self.engine.vocabulary_size, self.config, call)
+        return calibration.run(physical_cores())

@@ -1,0 +1,17 @@
+"""The two threads that all models of a process share."""
+
+from fairlead.inference.reader import Reader
+from fairlead.inference.scheduler import Scheduler
+
+
+class Workers:
+    """One thread that tokenizes and one that computes."""
+
+    def __init__(self) -> None:
+        self.scheduler = Scheduler()
+        self.reader = Reader(self.scheduler)
+
+    def stop(self) -> None:
+        """End both after what they do now."""
+        self.reader.stop()
+        self.scheduler.stop()
