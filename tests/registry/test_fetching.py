@@ -9,7 +9,7 @@ import pytest
 from fairlead import places
 from fairlead.errors import IntegrityError, NotFound
 from fairlead.formats.model import WEIGHTS, list_files, verify
-from fairlead.registry.fetching import fetch_version
+from fairlead.registry.fetching import fetch_from, fetch_version
 from tests.inference.conftest import register
 
 __all__ = ["register"]
@@ -103,3 +103,37 @@ def test_an_unknown_version_is_not_found(register: Register) -> None:
 def test_importing_the_room_brings_no_torch() -> None:
     program = "import sys, fairlead.registry.fetching; print(sorted({'torch', 'transformers'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_version_is_fetched_from_its_address_alone(
+    register: Register, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAIRLEAD_STORE", s3_url)
+    registered = register(0)
+    target = tmp_path / "models"
+    assert fetch_from(f"{s3_url}/models/support_topics/v0001/", target).name == "support_topics_v1"
+    assert list_files(target) == list_files(registered)
+    # Once more, as a restarted pod does it.
+    assert fetch_from(f"{s3_url}/models/support_topics/v0001", target).name == "support_topics_v1"
+    # The beginning of a name is not the name.
+    with pytest.raises(NotFound):
+        fetch_from(f"{s3_url}/models/support_topics/v000", tmp_path / "none")
+    (target / "stray.bin").write_bytes(b"x")
+    with pytest.raises(IntegrityError, match=r"stray\.bin"):
+        fetch_from(f"{s3_url}/models/support_topics/v0001/", target)
+
+
+def test_a_version_that_differs_in_the_store_is_refused(
+    register: Register, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(0)
+    address = places.home() / "store" / "models" / "support_topics" / "v0001"
+    weights = address / WEIGHTS
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(IntegrityError, match=WEIGHTS):
+        fetch_from(str(address), tmp_path / "models")
+    (address / "fairlead.json").write_bytes(b"{")
+    with pytest.raises(IntegrityError, match="not JSON"):
+        fetch_from(str(address), tmp_path / "models")

@@ -95,6 +95,28 @@ def alias(
         print(f"{answer['project']}@{name} " + (f"is now {answer['version']}" if answer["version"] else "is removed"))
 
 
+@app.command()
+def fetch(
+    address: Annotated[
+        str, typer.Argument(help="Where the version lies: s3://bucket/models/project/v0001/, a folder.")
+    ],
+    folder: Annotated[str, typer.Argument(help="Where to put it.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Download a version from a store, every file verified; KServe's pods begin with this."""
+    import sys
+    from pathlib import Path
+
+    from fairlead.cli.display import Display
+    from fairlead.cli.relay import relayed
+    from fairlead.registry.fetching import fetch_from
+
+    with Display([], sys.stderr) as display, relayed(display.on_event):
+        manifest = fetch_from(address, Path(folder))
+    answer = {"version": manifest.name, "digest": manifest.digest, "files": len(manifest.files), "folder": folder}
+    print_json(answer) if as_json else print_pairs(answer)
+
+
 def version_json(version: "VersionRecord") -> dict[str, Any]:
     """A version for programs, without its manifest."""
     return {name: value for name, value in vars(version).items() if name != "manifest"}

@@ -256,6 +256,15 @@ def read_manifest(folder: Path) -> ModelManifest:
     return ModelManifest.parse(_read_json(folder / MODEL_MANIFEST, "model version"), where=str(folder))
 
 
+def parse_manifest(content: bytes, where: str) -> ModelManifest:
+    """A manifest from its bytes; raises IntegrityError, naming `where`, when they are none."""
+    try:
+        value = json.loads(content)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise IntegrityError(f"{where}: it is not JSON ({error}); write it again") from error
+    return ModelManifest.parse(value, where=where)
+
+
 def verify(folder: Path) -> ModelManifest:
     """Check every file of a version against its manifest before anything is loaded.
 

@@ -14,7 +14,7 @@ from fairlead import places
 from fairlead.errors import IntegrityError
 from fairlead.formats import dataset
 from fairlead.formats.digests import short
-from fairlead.formats.model import verify
+from fairlead.formats.model import ModelManifest, parse_manifest, verify
 from fairlead.names import MODEL_MANIFEST, VERSION_SCHEME, ModelRef
 from fairlead.registry import open_registry
 from fairlead.registry.records import VersionRecord
@@ -94,6 +94,19 @@ def fetch_version(ref: str) -> Path:
         else:
             _download(version, folder)
     return folder
+
+
+def fetch_from(address: str, folder: Path) -> ModelManifest:
+    """Download the version that lies at an address of a store into `folder`, without a registry, every file verified.
+
+    What a killed download left in `folder` is kept when its digest is right. Raises NotFound when no version lies at
+    exactly that address, IntegrityError when a file there, or a stray one in `folder`, is not the version's.
+    """
+    store = open_store(address)
+    manifest = parse_manifest(store.get_bytes(MODEL_MANIFEST), where=f"{store.url}/{MODEL_MANIFEST}")
+    digests = {name: entry.sha256 for name, entry in manifest.files.items()}
+    download(store, "", folder, MODEL_MANIFEST, digests, stage="fetch")
+    return verify(folder)
 
 
 @contextmanager
