@@ -42,8 +42,8 @@ kill-matrix: $(BIN)/.installed-dev ## Kill training KILLS times at moments drawn
 compile: $(BIN)/.installed ## Write the KFP package of the pipeline to build/training.yaml
 	$(BIN)/fairlead compile --output build/training.yaml
 
-manifests: $(BIN)/.installed ## Write the Kubernetes-native pipeline to manifests/pipelines/ 
-	$(BIN)/fairlead compile --kubernetes --output manifests/pipelines/training.yaml
+manifests: $(BIN)/.installed ## Write the Kubernetes-native pipeline to manifests/base/pipelines/ 
+	$(BIN)/fairlead compile --kubernetes --output manifests/base/pipelines/training.yaml
 
 images: ## Build the container images with docker or buildah
 	./components/build-images.sh

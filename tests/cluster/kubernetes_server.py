@@ -24,7 +24,7 @@ from urllib.parse import parse_qsl, urlsplit
 import jsonschema
 import yaml
 
-from manifests.validate import LOADER, strict
+from manifests.validation.schemas import LOADER, strict
 
 Object = dict[str, Any]
 PLURALS = {

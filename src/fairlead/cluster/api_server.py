@@ -177,7 +177,7 @@ def _error(path: str, status: int, message: str) -> FairleadError:
     if status in (401, 403):
         return ConfigError(
             f"Kubernetes: this step may not do what it must ({said}); "
-            "bind the roles of manifests/trainer/rbac.yaml to its service account"
+            "bind the roles of manifests/base/runner/training.yaml to its service account"
         )
     if status == 404:
         return NotFound(f"Kubernetes: there is no {path}; check the names and what is installed")

@@ -49,7 +49,7 @@ class CompileSettings(Config):
     as `fairlead run --on cluster` does. Default false."""
     training_runtime: ObjectName = "fairlead-torch"
     """ClusterTrainingRuntime of Kubeflow Trainer that runs the nodes when `training.nodes` is above 1. Default
-    `fairlead-torch`, which is in manifests/trainer; Trainer's own is called `torch-distributed`."""
+    `fairlead-torch`, which is in manifests/base/trainer; Trainer's own is called `torch-distributed`."""
     queue: ObjectName | None = None
     """LocalQueue of Kueue that the nodes wait in. Default: none, they start when there is room."""
     tolerations: list[dict[str, str | int]] = Field(default_factory=list, max_length=32)

@@ -1,7 +1,7 @@
 """The TrainJob that a run asks for, made for the version that the cluster serves.
 
 What belongs to every pod of a runtime (exit codes, restarts, security, grace period) stands in
-manifests/trainer/runtime.yaml; here is what differs from run to run. The command is that of
+manifests/base/trainer/runtime.yaml; here is what differs from run to run. The command is that of
 fairlead.training.launching.node, and nothing secret is written into the object.
 """
 
