@@ -15,7 +15,7 @@ import pytest
 from fairlead.errors import NotFound
 from fairlead.predictions.config import PredictionLogConfig
 from fairlead.predictions.events import PREFIX, Answered, read_parquet, to_parquet
-from fairlead.predictions.finding import find, older_than, projects_logged
+from fairlead.predictions.finding import find, older_than
 from fairlead.predictions.ids import IdSource, PredictionId
 from fairlead.predictions.log import PredictionLog, file_key
 from fairlead.storage import ObjectStore, open_store
@@ -106,7 +106,6 @@ def test_every_prediction_is_found_by_its_id_alone_and_nothing_else_is_read(stor
         assert (
             len(read) < len(keys(store)) or len({PredictionId.parse(s.prediction_id).milliseconds for s in sent}) < 20
         )
-    assert projects_logged(store, ["mine"]) == ["mine", "support_topics"]
 
 
 def test_a_prediction_that_is_not_there_is_not_found_with_the_reasons(store: ObjectStore) -> None:

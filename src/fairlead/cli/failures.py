@@ -5,7 +5,7 @@ exit 1    ours: the disk, the store, the cluster, a defect
 exit 2    the user's mistake, in the command line or in what it names
 exit 130  Ctrl-C
 
-`fairlead reproduce` says more with 3, 4 and 5: see fairlead.cli.reproduce.
+`fairlead reproduce` and `fairlead replay` say more with 3 to 6: see there.
 """
 
 import sys

@@ -22,9 +22,11 @@ from fairlead.cli.compile import compile_
 from fairlead.cli.failures import report
 from fairlead.cli.lr_find import lr_find
 from fairlead.cli.predict import predict
+from fairlead.cli.replay import replay
 from fairlead.cli.reproduce import reproduce
 from fairlead.cli.run import run
 from fairlead.cli.serve import serve
+from fairlead.cli.trace import trace
 
 app = typer.Typer(
     name="fairlead",
@@ -39,6 +41,8 @@ app.command("compile")(compile_)
 app.command()(serve)
 app.command()(predict)
 app.command()(reproduce)
+app.command()(trace)
+app.command()(replay)
 app.add_typer(models.app, name="models")
 app.add_typer(runs.app, name="runs")
 app.add_typer(data.app, name="data")

@@ -41,12 +41,6 @@ def _candidates(store: ObjectStore, project: str, prediction: PredictionId) -> l
     return found
 
 
-def projects_logged(store: ObjectStore, projects: Iterable[str] = ()) -> list[str]:
-    """The projects that have a log, those of `projects` first. It lists every file: for commands, not for requests."""
-    found = {match["project"] for stat in store.list(PREFIX) if (match := _HOUR.match(stat.key))}
-    return list(dict.fromkeys([*projects, *sorted(found)]))
-
-
 def older_than(store: ObjectStore, seconds: float) -> Iterator[ObjectStat]:
     """The files of hours that ended so long ago."""
     limit = datetime.now(UTC) - timedelta(seconds=seconds) - timedelta(hours=1)
