@@ -1,7 +1,4 @@
-"""What a caller gets: predictions in the words of V1 and of the Open Inference Protocol.
-
-Every answer says which prediction it is and which version gave it.
-"""
+"""What a caller gets: the columns of an answer, and what says which prediction it is and which version gave it."""
 
 import functools
 import json
@@ -9,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kserve import InferOutput, InferResponse
-
 from fairlead.formats.model import ModelManifest
 from fairlead.inference.answers import Answer
 from fairlead.predictions.ids import IdSource
-from serving.questions import PROBABILITIES, Question
+from serving.interface import PROBABILITIES, Interface
+
+HEADERS = {
+    name: f"x-fairlead-{name.replace('_', '-')}" for name in ("prediction_id", "model_version", "digest", "variant")
+}
 
 
 @functools.cache
@@ -41,50 +40,43 @@ class Stamp:
             "variant": self.variant,
         }
 
-    def headers(self) -> dict[str, str]:
-        """As HTTP headers."""
-        return {f"x-fairlead-{name.replace('_', '-')}": value for name, value in self.parameters().items()}
+    def headers(self) -> list[tuple[str, str]]:
+        """As HTTP headers, or metadata of gRPC."""
+        return [(HEADERS[name], value) for name, value in self.parameters().items()]
 
 
-def answer(question: Question, predictions: Sequence[Answer], stamp: Stamp) -> dict[str, Any] | InferResponse:
-    """The answer in the protocol of the question."""
-    if question.request is None:
-        return _answer_v1(question, predictions, stamp)
-    return InferResponse(
-        response_id=question.request.id or stamp.prediction_id,
-        model_name=stamp.model_name,
-        model_version=stamp.manifest.name,
-        infer_outputs=[_tensor(name, predictions, stamp.manifest) for name in question.outputs],
-        parameters=stamp.parameters(),
-        use_binary_outputs=question.request.use_binary_outputs,
-        requested_outputs=_requested(question),
-    )
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One output tensor, its elements as JSON would have them."""
+
+    name: str
+    """Name of the output."""
+    datatype: str
+    """BYTES or FP32."""
+    shape: list[int]
+    """Texts, and where there is a number for each class, classes."""
+    data: list[Any]
+    """Elements, flat: strings of BYTES, else numbers."""
+    parameters: dict[str, str] = field(default_factory=dict)
+    """What goes with it."""
 
 
-def _requested(question: Question) -> list[Any] | None:
-    """kserve reads from these which output goes out as binary, and sends no other output."""
-    requested = question.request.request_outputs if question.request else None
-    # An output added by a parameter would be left out: then all take the request's own form.
-    return requested if requested and len(requested) == len(question.outputs) else None
+def columns(outputs: Sequence[str], answers: Sequence[Answer], interface: Interface) -> list[Column]:
+    """The output tensors of an answer, in the order asked for."""
+    rows = [answer.to_dict() for answer in answers]
+    return [
+        _probabilities(answers, interface)
+        if name == PROBABILITIES
+        else Column(name, interface.datatypes[name], [len(rows)], [_element(row[name]) for row in rows])
+        for name in outputs
+    ]
 
 
-def _answer_v1(question: Question, predictions: Sequence[Answer], stamp: Stamp) -> dict[str, Any]:
-    rows: list[dict[str, Any]] = [p.to_dict() for p in predictions]
-    if PROBABILITIES in question.outputs:
-        for row, prediction in zip(rows, predictions, strict=True):
-            row[PROBABILITIES] = dict(zip(stamp.manifest.labels, prediction.probabilities, strict=True))
-    return {"predictions": rows, "model_name": stamp.model_name, **stamp.parameters()}
-
-
-def _tensor(name: str, predictions: Sequence[Answer], manifest: ModelManifest) -> InferOutput:
-    count, labels = len(predictions), manifest.labels
-    if name != PROBABILITIES:
-        datatype = next(tensor.datatype for tensor in manifest.signature.outputs if tensor.name == name)
-        return InferOutput(name, [count], datatype, data=[_element(p.to_dict()[name]) for p in predictions])
+def _probabilities(answers: Sequence[Answer], interface: Interface) -> Column:
+    shape = [len(answers), len(interface.manifest.labels)]
+    data = [probability for answer in answers for probability in answer.probabilities]
     # A column's class is its place, so the classes go with them; V2 parameters hold no lists.
-    parameters = {"labels": json.dumps(labels, ensure_ascii=False)}
-    data = [probability for p in predictions for probability in p.probabilities]
-    return InferOutput(name, [count, len(labels)], "FP32", data=data, parameters=parameters)
+    return Column(PROBABILITIES, "FP32", shape, data, {"labels": interface.labels_json})
 
 
 def _element(value: Any) -> Any:

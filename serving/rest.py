@@ -1,102 +1,219 @@
-"""The REST door: KServe's own V1 and V2 routes, with every failure as one JSON sentence."""
+"""The REST door: KServe's V1, the Open Inference Protocol's V2, and one JSON sentence for every failure."""
 
-import re
+import asyncio
+from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from kserve.protocol.rest.server import metrics_handler
-from kserve.protocol.rest.v1_endpoints import register_v1_endpoints
-from kserve.protocol.rest.v2_endpoints import register_v2_endpoints
-from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+import orjson
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 import fairlead
-from serving.dataplane import FixedRepository, VersionDataPlane
-from serving.failures import STATUSES, status_of
+from fairlead.inference.repository import Served
+from serving import v1, v2
+from serving.answers import Stamp
+from serving.asgi import (
+    JSON_TYPE,
+    ClientLeft,
+    NoRoute,
+    Receive,
+    Request,
+    Response,
+    Routes,
+    Scope,
+    Send,
+    json_response,
+)
+from serving.desk import Desk
+from serving.failures import RETRIED, InvalidRequest, retry_after, status_of
+from serving.interface import Interface, interface_of
+from serving.jsonbody import read_object
+from serving.kserve_metrics import REGISTRY
+from serving.questions import Question
 
-# 1,024 texts of 32 KB. A body is held in memory several times over while it is read.
-MAX_BODY_BYTES = 32 << 20
-VERSIONED = re.compile(r"/v2/models/(?P<model>[^/]+)/versions/(?P<version>[^/]+)(?P<rest>/.*)?")
+# Milliseconds that the caller will wait for the answer.
+TIMEOUT_HEADER = b"x-request-timeout-ms"
+MAX_TIMEOUT_MS = 3_600_000
+CLOSE = (b"connection", b"close")
+BINARY_TYPE = (b"content-type", b"application/octet-stream")
+# After these the rest of the body may still be on its way, and is not waited for.
+UNREAD = (408, 413)
 
 
-def build_app(dataplane: VersionDataPlane) -> FastAPI:
-    """The application that serves `dataplane`."""
-    app = FastAPI(title="Fairlead model server", version=fairlead.__version__, docs_url=None, redoc_url=None)
-    app.add_api_route("/", dataplane.live)
-    app.add_api_route("/metrics", metrics_handler, methods=["GET"])
-    repository = FixedRepository(dataplane.model_registry)
-    register_v1_endpoints(app, dataplane, repository)
-    register_v2_endpoints(app, dataplane, repository)
-    for kind in (*(kind for kind, _, _ in STATUSES), Exception):
-        app.add_exception_handler(kind, _failed)
-    app.add_exception_handler(HTTPException, _http_failed)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_middleware(Versions, dataplane=dataplane)
-    app.add_middleware(BodyLimit)
-    return app
+class RestDoor:
+    """The ASGI application."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.routes = Routes()
+        for method, path, handler in (
+            ("POST", "/v1/models/{model}:predict", self.predict),
+            ("POST", "/v2/models/{model}/infer", self.infer),
+            ("POST", "/v2/models/{model}/versions/{version}/infer", self.infer),
+            ("POST", "/v1/models/{model}:explain", self.explain),
+            ("GET", "/", self.alive),
+            ("GET", "/v2", self.server),
+            ("GET", "/v2/health/live", self.live),
+            ("GET", "/v2/health/ready", self.ready),
+            ("GET", "/v1/models", self.models),
+            ("GET", "/v2/models", self.models),
+            ("GET", "/v1/models/{model}", self.model_ready),
+            ("GET", "/v2/models/{model}", self.model),
+            ("GET", "/v2/models/{model}/ready", self.model_ready),
+            ("GET", "/v2/models/{model}/versions/{version}", self.model),
+            ("GET", "/v2/models/{model}/versions/{version}/ready", self.model_ready),
+            ("GET", "/v2/repository/index", self.index),
+            ("POST", "/v2/repository/index", self.index),
+            ("POST", "/v2/repository/models/{model}/load", self.load),
+            ("POST", "/v2/repository/models/{model}/unload", self.unload),
+            ("GET", "/metrics", self.metrics),
+        ):
+            self.routes.add(method, path, handler)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request = Request(scope, receive, {})
+        try:
+            response = await self._answer(request)
+        except ClientLeft:
+            return
+        finally:
+            if request.watcher:
+                request.watcher.cancel()
+        more = (CLOSE,) if self.desk.draining and CLOSE not in response.headers else ()
+        await response.send(send, *more)
+
+    async def _answer(self, request: Request) -> Response:
+        try:
+            handler, request.parts = self.routes.find(request.scope["method"], request.scope["path"])
+            return await handler(request)
+        except asyncio.CancelledError as error:
+            if not request.left:
+                raise
+            # The cancellation was the watcher's, and this is what it asked for.
+            if task := asyncio.current_task():
+                task.uncancel()
+            raise ClientLeft from error
+        except ClientLeft:
+            raise
+        except Exception as error:
+            return failed(error)
+
+    async def predict(self, request: Request) -> Response:
+        """V1 predict."""
+
+        async def read(interface: Interface) -> tuple[Question, float | None]:
+            seconds = _timeout(request)
+            return v1.read(read_object(await request.body(), v1.EXAMPLE), interface), seconds
+
+        answered = await self.desk.answer("v1", request.parts["model"], "", read)
+        body = orjson.dumps(v1.written(answered.question, answered.answers, answered.stamp))
+        return Response(body, headers=[JSON_TYPE, *_stamped(answered.stamp)])
+
+    async def infer(self, request: Request) -> Response:
+        """V2 infer, with or without a version."""
+
+        async def read(interface: Interface) -> tuple[Question, float | None]:
+            seconds = _timeout(request)
+            return v2.read(await request.body(), request.header(v2.JSON_LENGTH), interface), seconds
+
+        model, version = request.parts["model"], request.parts.get("version", "")
+        answered = await self.desk.answer("v2", model, version, read)
+        body, size = v2.written(answered)
+        headers = _stamped(answered.stamp)
+        if size is None:
+            return Response(body, headers=[JSON_TYPE, *headers])
+        return Response(body, headers=[BINARY_TYPE, (v2.JSON_LENGTH, b"%d" % size), *headers])
+
+    async def explain(self, request: Request) -> Response:
+        """Refuse: V1 has this verb, and no model here gives explanations."""
+        self.desk.models().get(request.parts["model"])
+        raise InvalidRequest("explain: this model gives no explanations; use :predict")
+
+    async def alive(self, _: Request) -> Response:
+        """V1's liveness."""
+        return json_response({"status": "alive"})
+
+    async def live(self, _: Request) -> Response:
+        """V2's liveness: the event loop turns."""
+        return json_response({"live": True})
+
+    async def ready(self, _: Request) -> Response:
+        """Whether new requests are welcome, and if not, why."""
+        if self.desk.ready:
+            return json_response({"ready": True})
+        return json_response({"ready": False, "error": f"server: it is not ready, {self.desk.reason}"}, 503)
+
+    async def server(self, _: Request) -> Response:
+        """The server's metadata."""
+        return json_response(server_metadata())
+
+    async def models(self, _: Request) -> Response:
+        """Names of the models."""
+        return json_response({"models": self.desk.models().names()})
+
+    async def model(self, request: Request) -> Response:
+        """A model's metadata."""
+        name = request.parts["model"]
+        return json_response(interface_of(self._served(request)).metadata(name))
+
+    async def model_ready(self, request: Request) -> Response:
+        """Whether a model, in the version asked for, answers."""
+        self._served(request)
+        return json_response({"name": request.parts["model"], "ready": True})
+
+    def _served(self, request: Request) -> Served:
+        return self.desk.models().get(request.parts["model"], request.parts.get("version", ""))
+
+    async def index(self, _: Request) -> Response:
+        """Every model with its version and state, as Triton's model repository extension has it."""
+        return json_response(self.desk.index())
+
+    async def load(self, request: Request) -> Response:
+        """Load a model."""
+        name = request.parts["model"]
+        self.desk.models().get(name)
+        return json_response({"name": name, "load": True})
+
+    async def unload(self, request: Request) -> Response:
+        """Unload a model."""
+        name = request.parts["model"]
+        self.desk.models().get(name)
+        raise InvalidRequest(f"unload: this server serves {name} until it ends; stop the server instead")
+
+    async def metrics(self, _: Request) -> Response:
+        """Prometheus's."""
+        return Response(generate_latest(REGISTRY), headers=[(b"content-type", CONTENT_TYPE_LATEST.encode())])
 
 
-async def _failed(_: Request, error: Exception) -> JSONResponse:
+def server_metadata() -> dict[str, Any]:
+    """Name, version and extensions of the server."""
+    extensions = ["binary_tensor_data", "model_repository"]
+    return {"name": "fairlead", "version": fairlead.__version__, "extensions": extensions}
+
+
+def failed(error: Exception) -> Response:
+    """A failure as one JSON sentence with its status."""
+    if isinstance(error, NoRoute):
+        allow = [(b"allow", ", ".join(error.allowed).encode())] if error.allowed else []
+        return json_response({"error": str(error)}, 405 if error.allowed else 404, *allow)
     status, _, sentence = status_of(error)
-    return JSONResponse({"error": sentence}, status)
+    headers = [(b"retry-after", retry_after(error).encode())] if status in RETRIED else []
+    if status in UNREAD:
+        headers.append(CLOSE)
+    return json_response({"error": sentence}, status, *headers)
 
 
-async def _http_failed(request: Request, error: Exception) -> JSONResponse:
-    """Routing failures, as starlette raises them: no such path, no such method."""
-    assert isinstance(error, HTTPException)
-    sentence = f"{request.method} {request.url.path}: {error.detail}; see the Open Inference Protocol"
-    return JSONResponse({"error": sentence}, error.status_code, error.headers)
+def _stamped(stamp: Stamp) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode()) for name, value in stamp.headers()]
 
 
-async def _invalid(_: Request, error: Exception) -> JSONResponse:
-    """A V2 body that is not an inference request: FastAPI checks it before kserve's route is called."""
-    assert isinstance(error, RequestValidationError)
-    first = next((e for e in error.errors() if "InferenceRequest" in e["loc"]), error.errors()[0])
-    path = [part for part in first["loc"] if part not in ("body", "InferenceRequest")]
-    if first["type"] == "json_invalid":
-        sentence = f"body: it is not JSON ({first['ctx']['error']}); correct it"
-    else:
-        where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
-        sentence = f"{where or 'body'}: {first['msg']}; see the Open Inference Protocol"
-    return JSONResponse({"error": sentence}, 400)
-
-
-class BodyLimit:
-    """Refuse a body over MAX_BODY_BYTES before it fills the memory."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count what arrives."""
-        received = 0
-
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > MAX_BODY_BYTES:
-                raise HTTPException(413, f"the body is over the limit of {MAX_BODY_BYTES:,} bytes")
-            return message
-
-        await self.app(scope, counted, send)
-
-
-class Versions:
-    """Serve `/v2/models/<model>/versions/<version>/...`, for which kserve's routes answer 501."""
-
-    def __init__(self, app: ASGIApp, dataplane: VersionDataPlane) -> None:
-        self.app = app
-        self.dataplane = dataplane
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Take the version out of the path when it is the one served."""
-        match = VERSIONED.fullmatch(scope["path"]) if scope["type"] == "http" else None
-        if match:
-            try:
-                self.dataplane.check_version(match["model"], match["version"])
-            except Exception as error:
-                return await (await _failed(Request(scope), error))(scope, receive, send)
-            scope = {**scope, "path": f"/v2/models/{match['model']}{match['rest'] or ''}"}
-        return await self.app(scope, receive, send)
+def _timeout(request: Request) -> float | None:
+    value = request.header(TIMEOUT_HEADER)
+    if value is None:
+        return None
+    milliseconds = int(value) if value.isdigit() and len(value) < 10 else 0
+    if not 1 <= milliseconds <= MAX_TIMEOUT_MS:
+        raise InvalidRequest(
+            f"{TIMEOUT_HEADER.decode()}: {value.decode('latin-1')[:40]!r} is no number of milliseconds "
+            f"from 1 to {MAX_TIMEOUT_MS:,}; correct it"
+        )
+    return milliseconds / 1000

@@ -1,81 +1,213 @@
-"""The gRPC door: KServe's own servicer of the Open Inference Protocol, with the status of each failure."""
+"""The gRPC door of the Open Inference Protocol.
 
-from typing import Any, NoReturn
+Methods take and give messages as bytes, so that a request is refused for lack of room before it is parsed, and
+one that cannot be parsed is the caller's mistake by name.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import grpc.aio
-from grpc_interceptor import AsyncExceptionToStatusInterceptor
-from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
-from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
-from kserve.protocol.grpc.servicer import InferenceServicer
+from google.protobuf.message import DecodeError
 
 from fairlead.errors import ConfigError
-from serving.dataplane import FixedRepository, VersionDataPlane
-from serving.failures import status_of
-from serving.questions import check_input
-from serving.rest import MAX_BODY_BYTES
+from serving.answers import Column, columns
+from serving.asgi import MAX_BODY_BYTES
+from serving.desk import Desk
+from serving.exchange import Answered
+from serving.failures import RETRIED, InvalidRequest, retry_after, status_of
+from serving.interface import Interface, interface_of
+from serving.protobuf import SERVICE, pb
+from serving.questions import Question, read_parameters, wanted_outputs
+from serving.rest import server_metadata
+from serving.tensors import Tensor, items_of, read_tensor
+from serving.v2 import raw_bytes
+
+CONTENTS = {"BYTES": "bytes_contents", "INT64": "int64_contents", "INT32": "int_contents"}
 
 
-class Servicer(InferenceServicer):  # type: ignore[misc]
-    """kserve's servicer, and the versions that it leaves out."""
+class RpcDoor:
+    """The service's methods."""
 
-    def __init__(self, dataplane: VersionDataPlane) -> None:
-        super().__init__(dataplane, FixedRepository(dataplane.model_registry))
-        self.dataplane = dataplane
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
 
-    async def ModelReady(self, request: pb.ModelReadyRequest, context: Any) -> pb.ModelReadyResponse:
-        """Whether the model is ready, in the version asked for."""
-        self.dataplane.check_version(request.name, request.version)
-        return await super().ModelReady(request, context)
-
-    async def ModelMetadata(self, request: pb.ModelMetadataRequest, context: Any) -> pb.ModelMetadataResponse:
-        """Inputs, outputs and versions of the model."""
-        self.dataplane.check_version(request.name, request.version)
-        return pb.ModelMetadataResponse(**await self.dataplane.model_metadata(request.name))
-
-    async def ModelInfer(self, request: pb.ModelInferRequest, context: Any) -> pb.ModelInferResponse:
-        """Predict; the answer's parameters go out as trailing metadata, too."""
-        self.dataplane.check_version(request.model_name, request.model_version)
-        # kserve decodes by datatype before the model sees the request, and would not name the field.
-        for tensor in request.inputs[:1]:
-            check_input(tensor.name, tensor.datatype)
-        response = await super().ModelInfer(request, context)
-        context.set_trailing_metadata(
-            tuple(
-                (f"x-fairlead-{name.replace('_', '-')}", value.string_param)
-                for name, value in response.parameters.items()
-            )
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """The service, as a gRPC server takes it."""
+        methods = {
+            "ServerLive": (pb.ServerLiveRequest, self.live),
+            "ServerReady": (pb.ServerReadyRequest, self.ready),
+            "ServerMetadata": (pb.ServerMetadataRequest, self.server),
+            "ModelReady": (pb.ModelReadyRequest, self.model_ready),
+            "ModelMetadata": (pb.ModelMetadataRequest, self.model),
+            "RepositoryModelLoad": (pb.RepositoryModelLoadRequest, self.load),
+            "RepositoryModelUnload": (pb.RepositoryModelUnloadRequest, self.unload),
+        }
+        served = {name: _parsed(message, method) for name, (message, method) in methods.items()}
+        served["ModelInfer"] = _statuses(self.infer)
+        return grpc.method_handlers_generic_handler(
+            SERVICE, {name: grpc.unary_unary_rpc_method_handler(method) for name, method in served.items()}
         )
+
+    async def infer(self, content: bytes, context: Any) -> bytes:
+        """Predict; the answer's parameters go out as trailing metadata, too."""
+        request = _parse(pb.ModelInferRequest, content)
+
+        async def read(interface: Interface) -> tuple[Question, float | None]:
+            return read_question(request, interface), context.time_remaining()
+
+        answered = await self.desk.answer("grpc", request.model_name, request.model_version, read)
+        context.set_trailing_metadata(answered.stamp.headers())
+        return written(answered)
+
+    async def live(self, _: Any) -> Any:
+        """The event loop turns."""
+        return pb.ServerLiveResponse(live=True)
+
+    async def ready(self, _: Any) -> Any:
+        """Whether new requests are welcome."""
+        return pb.ServerReadyResponse(ready=self.desk.ready)
+
+    async def server(self, _: Any) -> Any:
+        """The server's metadata."""
+        return pb.ServerMetadataResponse(**server_metadata())
+
+    async def model_ready(self, request: Any) -> Any:
+        """Whether the model, in the version asked for, answers."""
+        self.desk.models().get(request.name, request.version)
+        return pb.ModelReadyResponse(ready=True)
+
+    async def model(self, request: Any) -> Any:
+        """Inputs, outputs and version of the model."""
+        served = self.desk.models().get(request.name, request.version)
+        return pb.ModelMetadataResponse(**interface_of(served).metadata(request.name))
+
+    async def load(self, request: Any) -> Any:
+        """Load a model."""
+        self.desk.models().get(request.model_name)
+        return pb.RepositoryModelLoadResponse(model_name=request.model_name, isLoaded=True)
+
+    async def unload(self, request: Any) -> Any:
+        """Unload a model."""
+        self.desk.models().get(request.model_name)
+        raise InvalidRequest(f"unload: this server serves {request.model_name} until it ends; stop the server instead")
+
+
+Method = Callable[[bytes, Any], Awaitable[bytes]]
+
+
+def _parsed(message: Any, method: Callable[[Any], Awaitable[Any]]) -> Method:
+    """A method on bytes from one on messages."""
+
+    async def on_bytes(content: bytes, _: Any) -> bytes:
+        response: bytes = (await method(_parse(message, content))).SerializeToString()
         return response
 
+    return _statuses(on_bytes)
 
-class Statuses(AsyncExceptionToStatusInterceptor):
+
+def _statuses(method: Method) -> Method:
     """Give every failure its status and one sentence."""
 
-    async def handle_exception(
-        self, ex: Exception, request_or_iterator: Any, context: Any, method_name: str
-    ) -> NoReturn:
-        """End the call."""
-        # abort() of an inner handler arrives here again.
-        if isinstance(ex, grpc.aio.AbortError):
-            raise ex
-        _, status, sentence = status_of(ex)
-        await context.abort(status, sentence)
-        raise AssertionError("abort returns never")
+    async def answered(content: bytes, context: Any) -> bytes:
+        try:
+            return await method(content, context)
+        except Exception as error:
+            status, rpc, sentence = status_of(error)
+            metadata = (("retry-after", retry_after(error)),) if status in RETRIED else ()
+            await context.abort(rpc, sentence, metadata)
+            raise AssertionError("abort returns never") from error
+
+    return answered
 
 
-def build_server(dataplane: VersionDataPlane, host: str, port: int) -> tuple[grpc.aio.Server, int]:
+def _parse(message: Any, content: bytes) -> Any:
+    try:
+        return message.FromString(content)
+    except DecodeError as error:
+        raise InvalidRequest(
+            f"request: it is no {message.DESCRIPTOR.name} ({error}); see the Open Inference Protocol"
+        ) from error
+
+
+def read_question(request: Any, interface: Interface) -> Question:
+    """Read a ModelInferRequest. Raises InvalidRequest, which names the field."""
+    raws = request.raw_input_contents
+    if raws and len(raws) != len(request.inputs):
+        raise InvalidRequest(
+            f"raw_input_contents: there are {len(raws)} raw input contents for {len(request.inputs)} inputs; "
+            "send one each"
+        )
+    parameters = read_parameters(_plain(request.parameters), interface)
+    tensors = [
+        _read_tensor(f"inputs[{index}]", tensor, raws[index] if raws else None)
+        for index, tensor in enumerate(request.inputs)
+    ]
+    outputs = wanted_outputs([output.name for output in request.outputs], parameters, interface)
+    binary = frozenset(outputs) if raws else frozenset()
+    return Question(items_of(tensors, interface), outputs, request.id, binary)
+
+
+def _read_tensor(field: str, given: Any, raw: bytes | None) -> Tensor:
+    name, datatype = given.name, given.datatype
+    if raw is not None:
+        if given.HasField("contents"):
+            raise InvalidRequest(f"{field}.contents: it is given beside raw_input_contents; send one of the two")
+        return read_tensor(field, name, datatype, list(given.shape), None, raw)
+    column = CONTENTS.get(datatype.upper(), "bytes_contents")
+    elements = list(getattr(given.contents, column))
+    return read_tensor(field, name, datatype, list(given.shape), elements, None)
+
+
+def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters by name; the value of each is one of the message's kinds."""
+    return {
+        name: getattr(value, value.WhichOneof("parameter_choice") or "", None) for name, value in parameters.items()
+    }
+
+
+def written(answered: Answered) -> bytes:
+    """The ModelInferResponse; raw when the request was."""
+    question, stamp = answered.question, answered.stamp
+    response = pb.ModelInferResponse(
+        id=question.id or stamp.prediction_id, model_name=stamp.model_name, model_version=stamp.manifest.name
+    )
+    _set(response.parameters, stamp.parameters())
+    for column in columns(question.outputs, answered.answers, answered.interface):
+        output = response.outputs.add(name=column.name, datatype=column.datatype, shape=column.shape)
+        _set(output.parameters, column.parameters)
+        if column.name in question.binary:
+            response.raw_output_contents.append(raw_bytes(column))
+        else:
+            _fill(output.contents, column)
+    content: bytes = response.SerializeToString()
+    return content
+
+
+def _set(parameters: Any, values: Mapping[str, str]) -> None:
+    for name, value in values.items():
+        parameters[name].string_param = value
+
+
+def _fill(contents: Any, column: Column) -> None:
+    if column.datatype == "BYTES":
+        contents.bytes_contents.extend([element.encode() for element in column.data])
+    else:
+        contents.fp32_contents.extend(column.data)
+
+
+def build_server(desk: Desk, host: str, port: int, shared: bool = False) -> tuple[grpc.aio.Server, int]:
     """A server bound to `host` and `port` (0 takes a free one), not started yet, and its port.
 
-    Raises ConfigError when the port is taken.
+    `shared`: other processes of this server are on the port as well. Raises ConfigError when the port is taken.
     """
     options = [
         ("grpc.max_receive_message_length", MAX_BODY_BYTES),
         ("grpc.max_send_message_length", -1),
         # Or a second server on the port would silently take half of the calls.
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(shared)),
     ]
-    server = grpc.aio.server(interceptors=[Statuses()], options=options)
-    add_GRPCInferenceServiceServicer_to_server(Servicer(dataplane), server)
+    server = grpc.aio.server(handlers=[RpcDoor(desk).handlers()], options=options)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         return server, server.add_insecure_port(address)

@@ -14,19 +14,19 @@ import signal
 import socket
 import sys
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import uvicorn
+import uvloop
 
 from fairlead.errors import ConfigError, FairleadError
 from fairlead.stage import disk_sentence
 
 if TYPE_CHECKING:
     from fairlead.inference.engine import Engine
-    from serving.dataplane import VersionDataPlane
+    from serving.desk import Desk
 
 logger = logging.getLogger("fairlead.serving")
 
@@ -121,7 +121,9 @@ def _serve_model(options: argparse.Namespace) -> int:
     default_http, default_grpc = (0, 0) if options.free_port else (HTTP_PORT, GRPC_PORT)
     http_port = default_http if options.http_port is None else options.http_port
     grpc_port = default_grpc if options.grpc_port is None else options.grpc_port
-    asyncio.run(_serve(engine, options.model_name or engine.manifest.project, options.host, http_port, grpc_port))
+    name = options.model_name or engine.manifest.project
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(engine, name, options.host, http_port, grpc_port))
     return 0
 
 
@@ -134,25 +136,24 @@ def _locate(model: str) -> Path:
 
 
 async def _serve(engine: "Engine", name: str, host: str, http_port: int, grpc_port: int) -> None:
-    from fairlead.inference.repository import Served
-    from serving.dataplane import VersionDataPlane
-    from serving.model import ServedModel
+    from fairlead.inference.repository import Repository, Served
+    from serving.desk import Desk
+    from serving.kserve_metrics import KserveMetrics
+    from serving.requestlog import RequestLog
     from serving.rpc import build_server
 
-    # kserve's routes answer with a class that FastAPI has replaced.
-    warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")
-    served = ServedModel(Served(name, engine))
-    dataplane = VersionDataPlane(served)
-    with contextlib.closing(_bind(host, http_port)) as listening, contextlib.closing(served):
-        rpc, grpc_port = build_server(dataplane, host, grpc_port)
-        rest = _Rest(_uvicorn_config(dataplane))
+    desk, repository = Desk([KserveMetrics(), RequestLog()]), Repository([Served(name, engine)])
+    desk.open(repository)
+    with contextlib.closing(_bind(host, http_port)) as listening, contextlib.closing(repository):
+        rpc, grpc_port = build_server(desk, host, grpc_port)
+        rest = _Rest(_uvicorn_config(desk))
         stopping = _stop_on_signals()
         serving = asyncio.create_task(rest.serve(sockets=[listening]))
         await rpc.start()
         await _wait_until_answering(rest, serving)
         _say_ready(engine, name, _address(host, listening.getsockname()[1]), _address(host, grpc_port))
         await asyncio.wait([serving, asyncio.create_task(stopping.wait())], return_when=asyncio.FIRST_COMPLETED)
-        dataplane.draining = True
+        desk.drain()
         rest.should_exit = True
         await asyncio.gather(serving, rpc.stop(GRACE_SECONDS))
 
@@ -167,13 +168,19 @@ async def _wait_until_answering(rest: "_Rest", serving: "asyncio.Task[None]") ->
         raise FairleadError("serving: the REST server ended before it answered; see its log above")
 
 
-def _uvicorn_config(dataplane: "VersionDataPlane") -> uvicorn.Config:
-    from serving.rest import build_app
+def _uvicorn_config(desk: "Desk") -> uvicorn.Config:
+    from serving.rest import RestDoor
 
     return uvicorn.Config(
-        build_app(dataplane),
+        RestDoor(desk),
+        interface="asgi3",
+        http="httptools",
+        ws="none",
+        lifespan="off",
         log_config=None,
         access_log=False,
+        proxy_headers=False,
+        server_header=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )

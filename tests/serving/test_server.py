@@ -18,8 +18,6 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceSt
 
 from fairlead.errors import FairleadError, Overloaded
 from fairlead.formats.model import WEIGHTS, read_manifest
-from serving.model import ServedModel
-from serving.questions import Question
 from serving.server import _Rest, _wait_until_answering, main
 from tests.inference.serving import held, until
 from tests.serving.conftest import ROOT, Server, environment, running
@@ -40,7 +38,7 @@ def grpc_heavy(server: Server) -> pb.ModelInferRequest:
 
 
 def wait_until_accepted(server: Server, count: int) -> None:
-    """So many requests of this server's life are past preprocess: the model has them, or they queue for it."""
+    """So many requests of this server's life were read: the model has them, or they queue for it."""
     line = f'request_preprocess_seconds_count{{model_name="{server.model}"}} {count}.0'
     deadline = time.monotonic() + 120
     while line not in server.get("/metrics").text:
@@ -174,12 +172,11 @@ def test_a_rest_server_that_cannot_start_is_not_waited_for() -> None:
 def test_predictions_that_queue_when_the_server_ends_are_told_so(version: Path) -> None:
     async def ask_and_close() -> None:
         served, runner = held(version)
-        model = ServedModel(served)
         runner.free.clear()
         try:
-            queued = asyncio.create_task(model.predict(Question(["my card"], ("label",))))
+            queued = asyncio.create_task(served.predict(["my card"]))
             await until(lambda: bool(runner.batches))
-            model.close()
+            served.close()
             await asyncio.wait_for(queued, 60)
         finally:
             runner.free.set()

@@ -1,0 +1,178 @@
+"""The least of HTTP that the REST door needs, straight on ASGI: requests, responses, routes.
+
+A web framework's routing, dependency injection and response classes cost more than a prediction's whole way
+through the door; see docs/decisions/016.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from serving.failures import BodyTooSlow, InvalidRequest, TooLarge, UnreadableCoding
+
+# 1,024 texts of 32 KB. A body is held in memory several times over while it is read.
+MAX_BODY_BYTES = 32 << 20
+# A body that stops on its way would hold its place for ever.
+BODY_SECONDS = 30.0
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class ClientLeft(Exception):
+    """The connection closed before the request was answered."""
+
+
+@dataclass(slots=True)
+class Request:
+    """One request."""
+
+    scope: Scope
+    receive: Receive
+    parts: dict[str, str]
+    """What stands in the path where the route has a name in braces."""
+    left: bool = False
+    """Whether the client closed the connection before it was answered."""
+    watcher: "asyncio.Task[None] | None" = None
+
+    def header(self, name: bytes) -> bytes | None:
+        """A header's value, by its name in lower case."""
+        for key, value in self.scope["headers"]:
+            if key == name:
+                found: bytes = value
+                return found
+        return None
+
+    async def body(self) -> bytes:
+        """The whole body. Raises TooLarge before more than MAX_BODY_BYTES are held, ClientLeft when it is cut.
+
+        From then on the task that answers is cancelled when the client leaves.
+        """
+        body = await self._read_body()
+        if task := asyncio.current_task():
+            self.watcher = asyncio.ensure_future(self._cancel_when_left(task))
+        return body
+
+    async def _cancel_when_left(self, answering: "asyncio.Task[Any]") -> None:
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+        self.left = True
+        answering.cancel()
+
+    async def _read_body(self) -> bytes:
+        self._check_headers()
+        message = await self.receive()
+        # Nearly every body comes whole: only others are worth a clock.
+        if message["type"] == "http.request" and not message.get("more_body"):
+            body: bytes = message.get("body", b"")
+            return _checked(body, len(body))
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                return await self._rest_of_body(message)
+        except TimeoutError as error:
+            raise BodyTooSlow(f"body: it did not arrive within {BODY_SECONDS:.0f} s; send it at once") from error
+
+    def _check_headers(self) -> None:
+        coding = self.header(b"content-encoding")
+        if coding and coding.lower() != b"identity":
+            shown = coding.decode("latin-1")[:40]
+            raise UnreadableCoding(f"content-encoding: {shown!r} is not read here; send the body as it is")
+        length = self.header(b"content-length")
+        if length and length.isdigit():
+            _checked(b"", int(length) if len(length) < 20 else MAX_BODY_BYTES + 1)
+
+    async def _rest_of_body(self, message: dict[str, Any]) -> bytes:
+        chunks, received = [], 0
+        while True:
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            chunks.append(message.get("body", b""))
+            received += len(chunks[-1])
+            _checked(b"", received)
+            if not message.get("more_body"):
+                return b"".join(chunks)
+            message = await self.receive()
+
+
+def _checked(body: bytes, size: int) -> bytes:
+    if size > MAX_BODY_BYTES:
+        raise TooLarge(f"body: it is over the limit of {MAX_BODY_BYTES:,} bytes; send several requests")
+    return body
+
+
+JSON_TYPE = (b"content-type", b"application/json")
+
+
+@dataclass(slots=True)
+class Response:
+    """One response."""
+
+    body: bytes
+    status: int = 200
+    headers: list[tuple[bytes, bytes]] = field(default_factory=lambda: [JSON_TYPE])
+
+    async def send(self, send: Send, *more: tuple[bytes, bytes]) -> None:
+        """Send it."""
+        headers = [(b"content-length", b"%d" % len(self.body)), *self.headers, *more]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+def json_response(value: Any, status: int = 200, *headers: tuple[bytes, bytes]) -> Response:
+    """A response of JSON."""
+    return Response(orjson.dumps(value), status, [JSON_TYPE, *headers])
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class NoRoute(InvalidRequest):
+    """There is nothing at this path, or not with this method."""
+
+    def __init__(self, message: str, allowed: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
+
+class Routes:
+    """Handlers by path and method. A segment in braces takes anything; one may end in a `:verb`, as V1 has it."""
+
+    def __init__(self) -> None:
+        self._root: dict[str, Any] = {}
+
+    def add(self, method: str, path: str, handler: Handler) -> None:
+        """Serve `method` at `path`."""
+        node, names = self._root, []
+        for segment in _segments(path):
+            if segment.startswith("{"):
+                names.append(segment[1:-1])
+                segment = "{}"
+            node = node.setdefault(segment, {})
+        node.setdefault("", {})[method] = (handler, names)
+
+    def find(self, method: str, path: str) -> tuple[Handler, dict[str, str]]:
+        """The handler of a request and the named parts of its path. Raises NoRoute."""
+        node, values = self._root, []
+        for segment in _segments(path):
+            following = node.get(segment)
+            if following is None:
+                following = node.get("{}", {})
+                values.append(segment)
+            node = following
+        methods = node.get("", {})
+        if method not in methods:
+            reason = "this method is not for this path" if methods else "there is nothing at this path"
+            raise NoRoute(f"{method} {path[:200]}: {reason}; see the Open Inference Protocol", tuple(methods))
+        handler, names = methods[method]
+        return handler, dict(zip(names, values, strict=True))
+
+
+def _segments(path: str) -> list[str]:
+    """The parts of a path, the verb of `model:verb` being one of its own."""
+    segments = path.split("/")[1:]
+    last, colon, verb = segments[-1].rpartition(":") if segments else ("", "", "")
+    return [*segments[:-1], last, f":{verb}"] if colon else segments

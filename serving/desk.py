@@ -1,0 +1,95 @@
+"""Where the doors come together: find the model, see whether there is room, read, ask, and tell who observes."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from fairlead.inference.repository import Repository, Served
+from serving.answers import Stamp
+from serving.exchange import Answered, Door, Exchange, Observer
+from serving.failures import NotReady, status_of
+from serving.interface import Interface, interface_of
+from serving.questions import Question
+
+# What nginx calls a request whose client closed the connection.
+CLIENT_LEFT = 499
+
+
+class Desk:
+    """The state of a server and its models, as the doors see them."""
+
+    def __init__(self, observers: Sequence[Observer] = ()) -> None:
+        self.observers = list(observers)
+        self.repository: Repository | None = None
+        """The models; None until they are loaded."""
+        self.reason = "the model is being loaded"
+        """Why the server is not ready; empty when it is."""
+        self.draining = False
+        """Whether it was told to end."""
+
+    def open(self, repository: Repository) -> None:
+        """The models are loaded: from now on requests are welcome."""
+        self.repository, self.reason = repository, ""
+
+    def drain(self) -> None:
+        """The server will end: requests are answered still, but better sent to another."""
+        self.draining, self.reason = True, "the server is ending"
+
+    @property
+    def ready(self) -> bool:
+        """Whether new requests are welcome."""
+        return not self.reason
+
+    def models(self) -> Repository:
+        """The models. Raises NotReady while there are none."""
+        if self.repository is None:
+            raise NotReady(f"server: it is not ready, {self.reason}; try again")
+        return self.repository
+
+    def index(self) -> list[dict[str, str]]:
+        """Every model with its version and state."""
+        repository = self.models()
+        versions = {name: repository.get(name).manifest.name for name in repository.names()}
+        return [
+            {"name": name, "version": version, "state": "READY", "reason": ""} for name, version in versions.items()
+        ]
+
+    async def answer(
+        self,
+        door: Door,
+        model: str,
+        version: str,
+        read: Callable[[Interface], Awaitable[tuple[Question, float | None]]],
+    ) -> Answered:
+        """Answer one request, which `read` reads once its model is found, with the seconds that its caller waits.
+
+        Raises what the caller has to know: see failures.STATUSES.
+        """
+        exchange = Exchange(door, model)
+        for observer in self.observers:
+            observer.began(exchange)
+        try:
+            exchange.served = served = self.models().get(model, version)
+            exchange.question, seconds = await read(interface_of(served))
+            return await self._ask(exchange, served, exchange.question, seconds)
+        except asyncio.CancelledError:
+            exchange.status, exchange.error = CLIENT_LEFT, "the caller left"
+            raise
+        except Exception as error:
+            exchange.status, _, exchange.error = status_of(error)
+            raise
+        finally:
+            exchange.ended = time.perf_counter()
+            for observer in self.observers:
+                observer.ended(exchange)
+
+    async def _ask(self, exchange: Exchange, served: Served, question: Question, seconds: float | None) -> Answered:
+        exchange.asked = now = time.perf_counter()
+        for observer in self.observers:
+            observer.asked(exchange)
+        left = None if seconds is None else seconds - (now - exchange.started)
+        answers = await served.predict(question.items, left)
+        exchange.done = time.perf_counter()
+        stamp = Stamp(exchange.model, served.manifest, served.variant)
+        exchange.answered = answered = Answered(question, answers, stamp, interface_of(served))
+        return answered

@@ -1,0 +1,69 @@
+"""One request and how it ended, for whoever counts, logs or keeps it."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from fairlead.inference.answers import Answer
+from fairlead.inference.repository import Served
+from serving.answers import Stamp
+from serving.interface import Interface
+from serving.questions import Question
+
+Door = Literal["v1", "v2", "grpc", "openai"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A request that was answered."""
+
+    question: Question
+    """The request."""
+    answers: Sequence[Answer]
+    """An answer for each of its texts."""
+    stamp: Stamp
+    """What the answer carries."""
+    interface: Interface
+    """Of the version that answered."""
+
+
+@dataclass(slots=True)
+class Exchange:
+    """Filled in while the request is answered; what never came to be stays as it is here."""
+
+    door: Door
+    """The protocol."""
+    model: str
+    """The name that the caller used."""
+    started: float = field(default_factory=time.perf_counter)
+    """When it came, by time.perf_counter."""
+    served: Served | None = None
+    """What answers, once it is found."""
+    question: Question | None = None
+    """The request, once it is read and valid."""
+    asked: float = 0.0
+    """When the model was asked, by time.perf_counter."""
+    answered: Answered | None = None
+    """The answers, once the model gave them."""
+    done: float = 0.0
+    """When it gave them."""
+    status: int = 200
+    """Status in HTTP, whatever the protocol; 499 when the caller left."""
+    error: str = ""
+    """The sentence of a failure."""
+    ended: float = 0.0
+    """When it ended, by time.perf_counter."""
+
+
+class Observer(Protocol):
+    """Someone who is told of requests. It is called on the event loop, so it must return at once."""
+
+    def began(self, exchange: Exchange) -> None:
+        """A request has come."""
+
+    def asked(self, exchange: Exchange) -> None:
+        """It is read and valid; the model is asked now."""
+
+    def ended(self, exchange: Exchange) -> None:
+        """It ended, well or not."""

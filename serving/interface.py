@@ -1,0 +1,81 @@
+"""What one served version takes and gives, in the words of the Open Inference Protocol."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from fairlead.formats.model import ModelManifest
+from fairlead.inference.repository import Served
+from fairlead.names import CLASSIFICATION, LANGUAGE_MODELING, MULTI_LABEL, REGRESSION, TaskName
+
+TEXT, TOKEN_IDS, TOKEN_MASK = "text", "input_ids", "attention_mask"
+LABEL, PROBABILITY, PROBABILITIES = "label", "probability", "probabilities"
+PLATFORMS: dict[TaskName, str] = {
+    CLASSIFICATION: "fairlead_text_classification",
+    MULTI_LABEL: "fairlead_text_multi_label_classification",
+    REGRESSION: "fairlead_text_regression",
+    LANGUAGE_MODELING: "fairlead_text_generation",
+}
+
+
+@dataclass(frozen=True)
+class Interface:
+    """Inputs and outputs of a version, read from its manifest once."""
+
+    manifest: ModelManifest
+    """The version's."""
+    variant: str
+    """The variant that answers."""
+    num_token_ids: int
+    """Ids of tokens go from 0 to below this; 0 where the model takes texts only."""
+    outputs: tuple[str, ...] = field(init=False)
+    """What an answer has when its caller names no outputs."""
+    on_request: tuple[str, ...] = field(init=False)
+    """What it has besides, when its caller asks."""
+    datatypes: dict[str, str] = field(init=False)
+    """Datatype of each output."""
+    labels_json: str = field(init=False)
+    """Names of the classes as a JSON list: the parameter that goes with `probabilities`."""
+
+    def __post_init__(self) -> None:
+        tensors = self.manifest.signature.outputs
+        on_request = {PROBABILITIES: "FP32"} if self.manifest.labels else {}
+        for name, value in {
+            "outputs": tuple(tensor.name for tensor in tensors),
+            "on_request": tuple(on_request),
+            "datatypes": {tensor.name: tensor.datatype for tensor in tensors} | on_request,
+            "labels_json": json.dumps(self.manifest.labels, ensure_ascii=False),
+        }.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def known_outputs(self) -> tuple[str, ...]:
+        """Everything that may be asked for."""
+        return (*self.outputs, *self.on_request)
+
+    def metadata(self, name: str) -> dict[str, Any]:
+        """The model's metadata under its name on the endpoint, as V2 has it."""
+        signature = self.manifest.signature
+        inputs = [tensor.to_dict() for tensor in signature.inputs]
+        outputs = [tensor.to_dict() for tensor in signature.outputs]
+        if self.on_request:
+            outputs.append({"name": PROBABILITIES, "datatype": "FP32", "shape": [-1, len(self.manifest.labels)]})
+        return {
+            "name": name,
+            "versions": [self.manifest.name],
+            "platform": PLATFORMS[self.manifest.training.task],
+            "inputs": inputs,
+            "outputs": outputs,
+        }
+
+
+_INTERFACES: "WeakKeyDictionary[Served, Interface]" = WeakKeyDictionary()
+
+
+def interface_of(served: Served) -> Interface:
+    """The interface of what is served; kept as long as that is."""
+    known = _INTERFACES.get(served)
+    if known is None:
+        known = _INTERFACES[served] = Interface(served.manifest, served.variant, served.engine.vocabulary_size)
+    return known
