@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Build the images of this checkout: fairlead-light, fairlead-torch (components) and fairlead-serving.
 #   IMAGE_PREFIX    registry and path before the names (registry.example/ml/), default none
+#   EXTRAS          further extras in the torch image: "tensorboard mlflow" for training.sinks; default none
 #   PYTHON_IMAGE, PIP_INDEX_URL, PIP_EXTRA_INDEX_URL    base image and package indexes
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,7 +15,7 @@ revision=$(git rev-parse HEAD)
 [ -z "$(git status --porcelain)" ] || revision="$revision-dirty"
 
 arguments=(--build-arg "REVISION=$revision" --build-arg "VERSION=$version")
-for name in PYTHON_IMAGE PIP_INDEX_URL PIP_EXTRA_INDEX_URL; do
+for name in EXTRAS PYTHON_IMAGE PIP_INDEX_URL PIP_EXTRA_INDEX_URL; do
   # By name alone: the value is read from the environment and stays off the command line.
   [ -z "${!name:-}" ] || arguments+=(--build-arg "$name")
 done

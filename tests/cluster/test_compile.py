@@ -130,6 +130,22 @@ def test_every_step_gets_its_environment_and_is_not_root(tmp_path: Path) -> None
         assert config["securityContext"]["runAsNonRoot"] is True
 
 
+def test_train_alone_gets_the_environment_of_its_sinks_by_reference(tmp_path: Path) -> None:
+    _, platform = compiled(tmp_path, CompileSettings(secret="keys", config_map="places"))
+
+    def given(stage: str, kind: str, key: str) -> set[str]:
+        sources = [source for source in kubernetes_config(platform, stage)[kind] if source["optional"]]
+        return {pair["envVar"] for source in sources for pair in source["keyToEnv"] if pair[key] == pair["envVar"]}
+
+    plain = {"MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "FAIRLEAD_TENSORBOARD"}
+    secret = {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"}
+    assert plain < given("train", "configMapAsEnv", "configMapKey")
+    assert secret < given("train", "secretAsEnv", "secretKey")
+    for stage in set(STAGES) - {"train"}:
+        both = given(stage, "configMapAsEnv", "configMapKey") | given(stage, "secretAsEnv", "secretKey")
+        assert not (plain | secret) & both
+
+
 def test_the_platform_spec_is_what_the_backend_reads(tmp_path: Path) -> None:
     _, platform = compiled(tmp_path, CompileSettings(home_claim="scratch"))
     for stage in STAGES:

@@ -131,6 +131,8 @@ def test_the_server_takes_what_is_made_and_nothing_in_it_is_secret(
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
     monkeypatch.setenv("FAIRLEAD_REGISTRY", "postgresql://u:hush@db/f")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hush")
     monkeypatch.setenv(
         "FAIRLEAD_CLUSTER",
         '{"torch_image": "r/torch:1", "gpus": 4, "memory": "64Gi", "shm_size": "8Gi", "queue": "gpu",'
@@ -149,6 +151,12 @@ def test_the_server_takes_what_is_made_and_nothing_in_it_is_secret(
     env = {e["name"]: e for e in trainer["env"]}
     assert env["FAIRLEAD_STORE"]["value"] == os.environ["FAIRLEAD_STORE"]
     assert env["FAIRLEAD_REGISTRY"]["valueFrom"]["secretKeyRef"]["optional"] is False
+    assert env["MLFLOW_TRACKING_URI"]["value"] == "https://mlflow.example" and "FAIRLEAD_TENSORBOARD" not in env
+    reference = {"name": "fairlead", "key": "MLFLOW_TRACKING_PASSWORD", "optional": True}
+    assert env["MLFLOW_TRACKING_PASSWORD"] == {
+        "name": "MLFLOW_TRACKING_PASSWORD",
+        "valueFrom": {"secretKeyRef": reference},
+    }
     assert found["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpu"
     assert found["metadata"]["labels"]["fairlead.dev/run"] == "run_0123456789ab"
     (job_patch,) = found["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
@@ -158,6 +166,15 @@ def test_the_server_takes_what_is_made_and_nothing_in_it_is_secret(
     assert pod["terminationGracePeriodSeconds"] == 60
     set_condition(cluster, NAME, "Complete", "True", "AllJobsCompleted", "done")
     assert step.end() is None
+
+
+def test_an_address_with_credentials_is_not_written_into_the_object(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://bob:hush@mlflow.example")
+    error = Step().end()
+    assert isinstance(error, ConfigError) and "hush" not in str(error)
+    assert "carries credentials; set them by MLFLOW_TRACKING_USERNAME in the Secret" in str(error)
 
 
 def older(change: Callable[[Object], None]) -> Callable[[Object], None]:

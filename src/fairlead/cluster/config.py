@@ -35,9 +35,11 @@ class CompileSettings(Config):
     """Size of `/dev/shm` in train, in memory: NCCL wants more than a pod's 64 MB. Default 1Gi."""
     secret: ObjectName | None = "fairlead"  # noqa: S105
     """Secret with FAIRLEAD_REGISTRY and, if wanted, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
-    AWS_SESSION_TOKEN. Default `fairlead`."""
+    AWS_SESSION_TOKEN, and for train MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or
+    MLFLOW_TRACKING_TOKEN. Default `fairlead`."""
     config_map: ObjectName | None = "fairlead"
-    """ConfigMap with FAIRLEAD_STORE and, if wanted, AWS_ENDPOINT_URL and AWS_REGION. Default `fairlead`."""
+    """ConfigMap with FAIRLEAD_STORE and, if wanted, AWS_ENDPOINT_URL and AWS_REGION, and for train
+    MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME and FAIRLEAD_TENSORBOARD. Default `fairlead`."""
     home_claim: ObjectName | None = None
     """PersistentVolumeClaim that holds FAIRLEAD_HOME in train, so that a step that is retried resumes from its
     checkpoint. Default: none."""

@@ -14,6 +14,8 @@ from fairlead.names import (
     NAMESPACE_ENV,
     POD_ENV,
     REGISTRY_ENV,
+    SINK_CONFIG_KEYS,
+    SINK_SECRET_KEYS,
     STORE_ENV,
 )
 from fairlead.provenance import IMAGE_DIGEST_ENV
@@ -53,6 +55,7 @@ def settler(settings: CompileSettings, kubernetes: Any, nodes: int = 1) -> Calla
         kubernetes.set_security_context(task, run_as_user=USER_ID, run_as_group=USER_ID, run_as_non_root=True)
         if task.name == "train":
             _introduce(task, settings, kubernetes)
+            _refer(task, settings, kubernetes, SINK_SECRET_KEYS, SINK_CONFIG_KEYS, optional=True)
             # A pod's disk is gone with it.
             task.set_env_variable(CHECKPOINTS_ENV, AT_HOME if settings.home_claim else IN_STORE)
         if task.name == "train" and not thin:
@@ -94,9 +97,15 @@ def _introduce(task: Any, settings: CompileSettings, kubernetes: Any) -> None:
 
 
 def _connect(task: Any, settings: CompileSettings, kubernetes: Any) -> None:
+    _refer(task, settings, kubernetes, SECRET_KEYS, CONFIG_KEYS, optional=False)
+    _refer(task, settings, kubernetes, OPTIONAL_SECRET_KEYS, OPTIONAL_CONFIG_KEYS, optional=True)
+
+
+def _refer(
+    task: Any, settings: CompileSettings, kubernetes: Any, secret: Keys, config_map: Keys, optional: bool
+) -> None:
+    """Take environment variables from the Secret and the ConfigMap, by name: no value is in the package."""
     if settings.secret:
-        for keys, optional in ((SECRET_KEYS, False), (OPTIONAL_SECRET_KEYS, True)):
-            kubernetes.use_secret_as_env(task, settings.secret, {key: key for key in keys}, optional=optional)
+        kubernetes.use_secret_as_env(task, settings.secret, {key: key for key in secret}, optional=optional)
     if settings.config_map:
-        for keys, optional in ((CONFIG_KEYS, False), (OPTIONAL_CONFIG_KEYS, True)):
-            kubernetes.use_config_map_as_env(task, settings.config_map, {key: key for key in keys}, optional=optional)
+        kubernetes.use_config_map_as_env(task, settings.config_map, {key: key for key in config_map}, optional=optional)

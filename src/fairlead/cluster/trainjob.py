@@ -15,7 +15,17 @@ from fairlead.cluster.config import CompileSettings
 from fairlead.cluster.served import KIND, Served
 from fairlead.errors import ConfigError
 from fairlead.formats.digests import of_json
-from fairlead.names import LABEL_PREFIX, PROJECT_LABEL, REGISTRY_ENV, RUN_LABEL, STORE_ENV, kubernetes_name
+from fairlead.names import (
+    LABEL_PREFIX,
+    MLFLOW_URI_ENV,
+    PROJECT_LABEL,
+    REGISTRY_ENV,
+    RUN_LABEL,
+    SINK_CONFIG_KEYS,
+    SINK_SECRET_KEYS,
+    STORE_ENV,
+    kubernetes_name,
+)
 from fairlead.storage.redaction import redact
 from fairlead.training.launching.job import Job
 
@@ -29,8 +39,8 @@ NODE = "node"
 MAX_PROJECT_CHARACTERS = 30
 # Ranks get 28 s to write a checkpoint; the rest is for the launcher and the report.
 GRACE_SECONDS = 60
-PLAIN_KEYS = ("AWS_ENDPOINT_URL", "AWS_REGION", "FAIRLEAD_REVISION", provenance.IMAGE_DIGEST_ENV)
-SECRET_KEYS = (REGISTRY_ENV, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+PLAIN_KEYS = ("AWS_ENDPOINT_URL", "AWS_REGION", "FAIRLEAD_REVISION", provenance.IMAGE_DIGEST_ENV, *SINK_CONFIG_KEYS)
+SECRET_KEYS = (REGISTRY_ENV, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", *SINK_SECRET_KEYS)
 
 
 @dataclass(frozen=True)
@@ -95,10 +105,11 @@ def _resources(settings: CompileSettings) -> Object:
 
 def _environment(settings: CompileSettings) -> list[Object]:
     """The store is that of this step, by its address; what may be secret comes from the Secret by name."""
-    store = places.store_url()
-    if redact(store) != store:
-        raise ConfigError(f"{STORE_ENV}: {redact(store)} carries credentials; set them by AWS_ACCESS_KEY_ID instead")
-    values = {STORE_ENV: store} | {key: os.environ[key] for key in PLAIN_KEYS if os.environ.get(key)}
+    values = {STORE_ENV: places.store_url()} | {key: os.environ[key] for key in PLAIN_KEYS if os.environ.get(key)}
+    for name, value in values.items():
+        if redact(value) != value:
+            where = "MLFLOW_TRACKING_USERNAME" if name == MLFLOW_URI_ENV else "AWS_ACCESS_KEY_ID"
+            raise ConfigError(f"{name}: {redact(value)} carries credentials; set them by {where} in the Secret instead")
     env: list[Object] = [{"name": name, "value": value} for name, value in values.items()]
     for key in SECRET_KEYS if settings.secret else ():
         reference = {"name": settings.secret, "key": key, "optional": key != REGISTRY_ENV}

@@ -19,14 +19,12 @@ from typing import Any
 
 from fairlead import places
 from fairlead.errors import ConfigError
-from fairlead.names import TENSORBOARD_ENV
+from fairlead.names import MLFLOW_EXPERIMENT_ENV, MLFLOW_URI_ENV, TENSORBOARD_ENV
 from fairlead.registry import MetricPoint
 from fairlead.training.watch.metrics import Sink
 
 # MLflow's server takes so many metrics in one request (its REST API's limit).
 MLFLOW_POINTS_A_REQUEST = 1000
-MLFLOW_URI_ENV = "MLFLOW_TRACKING_URI"
-MLFLOW_EXPERIMENT_ENV = "MLFLOW_EXPERIMENT_NAME"
 RUN_TAG = "fairlead.run"
 # What stands between `//` and `@` of an address.
 CREDENTIALS = re.compile(r"//[^/@\s]+@")
