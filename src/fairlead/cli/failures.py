@@ -1,9 +1,12 @@
 """How a command fails: one line on stderr and an exit code.
 
 exit 0    done
-exit 1    ours: the disk, the store, the cluster, a defect
-exit 2    the user's mistake, in the command line or in what it names
-exit 130  Ctrl-C
+exit 1    ours: the disk, the store, the cluster, a defect; running again may help
+exit 2    the user's mistake, in the command line or in what it names; running again does not help
+exit 130  Ctrl-C, and
+exit 143  SIGTERM: training has kept its state, and the same command goes on from there
+
+A stage in a pipeline's pod has two codes instead, 1 and 42: see fairlead.stage.
 
 `fairlead reproduce` and `fairlead replay` say more with 3 to 6: see there.
 """
@@ -16,6 +19,7 @@ from fairlead.errors import FairleadError
 EXIT_OURS = 1
 EXIT_USER = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+EXIT_TERMINATED = 143  # 128 + SIGTERM
 
 
 def report(error: BaseException, debug: bool) -> int:

@@ -19,7 +19,7 @@ import typer
 from fairlead import __version__, openmp
 from fairlead.cli import data, models, registry, runs, settings, store
 from fairlead.cli.compile import compile_
-from fairlead.cli.failures import report
+from fairlead.cli.failures import EXIT_TERMINATED, report
 from fairlead.cli.lr_find import lr_find
 from fairlead.cli.predict import predict
 from fairlead.cli.replay import replay
@@ -100,8 +100,8 @@ def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:
 
 
 def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
-    # As an exception, so that children that were started are stopped on the way out. 128 + SIGTERM.
-    raise SystemExit(143)
+    # As an exception, so that children that were started are stopped on the way out.
+    raise SystemExit(EXIT_TERMINATED)
 
 
 if __name__ == "__main__":

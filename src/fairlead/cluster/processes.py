@@ -91,8 +91,12 @@ def _ask_to_stop(process: subprocess.Popen[bytes]) -> None:
         for worker in [below for below in tree if not below.children()]:
             worker.terminate()
         print("stopping: training keeps its state first; interrupt again to end at once", file=sys.stderr, flush=True)
-    with suppress(subprocess.TimeoutExpired):
+    try:
         process.wait(SECONDS_OF_STOPPING)
+        kept = "what it had done"
+    except subprocess.TimeoutExpired:
+        kept = "its last checkpoint"
+    print(f"stopped: the same command goes on from {kept}", file=sys.stderr, flush=True)
 
 
 def end_tree(pid: int) -> None:
