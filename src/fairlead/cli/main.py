@@ -22,6 +22,7 @@ from fairlead.cli.compile import compile_
 from fairlead.cli.failures import EXIT_TERMINATED, report
 from fairlead.cli.lr_find import lr_find
 from fairlead.cli.predict import predict
+from fairlead.cli.promote import promote, rollback
 from fairlead.cli.replay import replay
 from fairlead.cli.reproduce import reproduce
 from fairlead.cli.run import run
@@ -43,6 +44,8 @@ app.command()(predict)
 app.command()(reproduce)
 app.command()(trace)
 app.command()(replay)
+app.command()(promote)
+app.command()(rollback)
 app.add_typer(models.app, name="models")
 app.add_typer(runs.app, name="runs")
 app.add_typer(data.app, name="data")
