@@ -3,7 +3,8 @@
     python -m tests.kills.matrix --kills 200 --seed 0
 
 Every kill is aimed at a moment (a step, a validation, a checkpoint being written, the start of the next
-attempt) and counted where it landed. A run takes several kills, and is then left to end.
+attempt) and counted where it landed. A run takes several kills, and is then left to end. Runs take turns in what else
+they carry from step to step: averages of the weights and a normalised head, or weights that are sharded.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fairlead.formats import tokens as token_format
 from fairlead.formats.atomic import write_json
@@ -29,13 +31,13 @@ from fairlead.training import run as stage
 from fairlead.training.checkpoints.finished import read_finished
 from fairlead.training.checkpoints.format import open_checkpoints
 from fairlead.training.config import ModelConfig, TrainConfig
+from fairlead.training.launching.job import Job
 from tests.kills.nursery import Nursery
 from tests.kills.phases import PHASES, Board
 from tests.registry import samples
 from tests.training.corpus import Corpus
 
 KILLS_OF_A_RUN = 5
-REFERENCE = "reference"
 # A run that gets no further in so many attempts never ends.
 MAX_ATTEMPTS = 40
 SECONDS_BETWEEN_LOOKS = 0.0005
@@ -52,6 +54,12 @@ SETTINGS = {
     "checkpoint_every_steps": 3,
     "patience": 6,
     "metric": "loss",
+}
+# What runs have beside SETTINGS: of training, and of the model.
+VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "plain": ({}, {}),
+    "averages and head norm": ({"ema_decay": 0.9}, {"classifier_norm": "batch"}),
+    "fsdp": ({"parallel": "fsdp", "ema_decay": 0.9}, {"classifier_norm": "batch"}),
 }
 
 
@@ -79,13 +87,13 @@ class Tally:
     """Where the kills landed, by kind."""
 
     landed: Counter[tuple[str, int, str]] = field(default_factory=Counter)
+    runs: Counter[str] = field(default_factory=Counter)
     missed: int = 0
-    runs: int = 0
     attempts: int = 0
 
     def __add__(self, other: "Tally") -> "Tally":
-        counts = (self.missed + other.missed, self.runs + other.runs, self.attempts + other.attempts)
-        return Tally(self.landed + other.landed, *counts)
+        counts = (self.missed + other.missed, self.attempts + other.attempts)
+        return Tally(self.landed + other.landed, self.runs + other.runs, *counts)
 
     @property
     def kills(self) -> int:
@@ -121,27 +129,37 @@ def kills(generator: random.Random, world_size: int) -> Iterator[Kill]:
                 yield Kill(number, target, aim, count, delay, generator.uniform(0, 0.05) if twice else None)
 
 
+def variants(generator: random.Random) -> Iterator[str]:
+    """Names of variants without end, every one in turn, shuffled."""
+    names = list(VARIANTS)
+    while True:
+        generator.shuffle(names)
+        yield from names
+
+
 class Matrix:
     """Runs of one world size, in a folder of their own."""
 
     def __init__(self, folder: Path, world_size: int, seed: str) -> None:
         self.folder, self.world_size = folder, world_size
         self._aimed = kills(random.Random(f"{seed}-{world_size}"), world_size)
+        self._variants = variants(random.Random(f"{seed}-{world_size}-variants"))
         folder.mkdir(parents=True)
         self.corpus = Corpus(folder)
         self.nursery = Nursery(folder / "log")
         self.tally = Tally()
         self.registry = f"sqlite:///{folder / 'registry.db'}"
-        self.reference = self._finish(REFERENCE, iter(()))
+        self._references: dict[str, TrainingRecord] = {}
 
     def kill(self, number: int) -> None:
         """Have so many kills; raises AssertionError when a run ends otherwise than the one that was never killed."""
         while self.tally.kills < number:
             left = min(KILLS_OF_A_RUN, number - self.tally.kills)
-            name = f"run-{self.tally.runs}"
-            record = self._finish(name, itertools.islice(self._aimed, left))
-            assert _result(record) == _result(self.reference), f"{name}: {_result(record)}\n{self.log()}"
-            self.tally.runs += 1
+            variant = next(self._variants)
+            name, expected = f"run-{self.tally.runs.total()}", self._reference(variant)
+            record = self._finish(name, variant, itertools.islice(self._aimed, left))
+            assert _result(record) == _result(expected), f"{name} ({variant}): {_result(record)}\n{self.log()}"
+            self.tally.runs[variant] += 1
             shutil.rmtree(self.folder / name)
             print(f"{self.tally.kills}/{number} kills, ranks: {self.world_size}", file=sys.stderr, flush=True)
 
@@ -152,9 +170,18 @@ class Matrix:
     def close(self) -> None:
         self.nursery.close()
 
-    def _finish(self, name: str, aimed: Iterator[Kill]) -> TrainingRecord:
+    def _reference(self, variant: str) -> TrainingRecord:
+        """The run of a variant that is never killed."""
+        if variant not in self._references:
+            with open_registry(self.registry) as registry:
+                # All are attempts of one run: its name follows from its inputs.
+                samples.start_run(registry, self._plan(variant).run_id, "animals")
+            self._references[variant] = self._finish(f"reference {variant}", variant, iter(()))
+        return self._references[variant]
+
+    def _finish(self, name: str, variant: str, aimed: Iterator[Kill]) -> TrainingRecord:
         """Start a run, with one kill an attempt, until it has ended."""
-        job = self._job(name)
+        job = self._job(name, variant)
         for _ in range(MAX_ATTEMPTS):
             self._attempt(name, job, next(aimed, None))
             record = read_finished(self.folder / name / "run")
@@ -205,19 +232,17 @@ class Matrix:
             found = open_checkpoints(str(folder)).newest()
             assert found and found.state.step >= step, f"{name}: {kill} lost step {step}\n{self.log()}"
 
-    def _job(self, name: str) -> Path:
+    def _plan(self, variant: str) -> Job:
         manifest = token_format.read_manifest(self.corpus.tokens)
-        config = TrainConfig.parse(SETTINGS)
-        job = stage._plan(
-            "animals", self.corpus.data, self.corpus.tokens, manifest, ModelConfig(depth=1), config, self.world_size
-        )
-        if name == REFERENCE:
-            # All are attempts of one run: its name follows from its inputs.
-            with open_registry(self.registry) as registry:
-                samples.start_run(registry, job.run_id, "animals")
+        training, model = VARIANTS[variant]
+        config = TrainConfig.parse(SETTINGS | training)
+        sizes = ModelConfig.parse({"depth": 1} | model)
+        return stage._plan("animals", self.corpus.data, self.corpus.tokens, manifest, sizes, config, self.world_size)
+
+    def _job(self, name: str, variant: str) -> Path:
         folder = str(self.folder / name / "run")
         path = self.folder / name / "job.json"
-        write_json(path, job.model_copy(update={"folder": folder, "checkpoints": folder}).to_dict())
+        write_json(path, self._plan(variant).model_copy(update={"folder": folder, "checkpoints": folder}).to_dict())
         return path
 
 
@@ -255,8 +280,9 @@ def main() -> None:
         total = sum((matrix.tally for matrix in matrices), Tally())
     print(total.table())
     print(
-        f"\n{total.kills} kills (seed {options.seed}) in {total.runs} runs of {total.attempts} attempts: every run "
-        f"ended with the weights of one that was never killed. {total.missed} more came too late.",
+        f"\n{total.kills} kills (seed {options.seed}) in {total.runs.total()} runs of {total.attempts} attempts: every "
+        f"run ended with the weights of one that was never killed. {total.missed} more came too late.",
+        f"Runs: {', '.join(f'{number} {variant}' for variant, number in sorted(total.runs.items()))}.",
         f"{time.monotonic() - began:.0f} s.",
     )
 

@@ -1,4 +1,7 @@
-"""The same global batches and the same loss curve at any number of ranks, also when it changes on the way."""
+"""The same global batches and the same loss curve at any number of ranks, also when it changes on the way.
+
+`2 fsdp` are two ranks that share the weights; a run may change from the one to the other as well.
+"""
 
 import os
 import signal
@@ -7,13 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from fairlead.formats import tokens as token_format
 from fairlead.formats.atomic import write_json
+from fairlead.formats.model import WEIGHTS
 from fairlead.registry import open_registry
 from fairlead.training import run as stage
 from fairlead.training.checkpoints.finished import read_finished
 from fairlead.training.config import ModelConfig, TrainConfig
+from fairlead.training.launching.job import Job
 from tests.kills.nursery import Nursery
 from tests.kills.phases import Board
 from tests.registry import samples
@@ -31,17 +38,22 @@ class Elastic:
         self.folder = folder
         self.corpus, self.nursery = Corpus(folder), Nursery(folder / "log")
 
-    def losses(self, *world_sizes: int) -> list[float]:
-        """The loss of every step of a run whose attempts have these numbers of ranks; all but the last are stopped."""
-        home = self.folder / "-".join(map(str, world_sizes))
+    def losses(self, *attempts: str) -> list[float]:
+        """The loss of every step of a run whose attempts have these ranks; all but the last are stopped."""
+        home = self.home(*attempts)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("FAIRLEAD_HOME", str(home))
-            job = self._job(home)
-            for attempt, world_size in enumerate(world_sizes):
-                self._attempt(home, job, world_size, stop_after=8 if attempt < len(world_sizes) - 1 else None)
+            self._start(home)
+            for attempt, ranks in enumerate(attempts):
+                world_size, _, parallel = ranks.partition(" ")
+                job = self._job(home, parallel or "ddp")
+                self._attempt(home, job, int(world_size), stop_after=8 if attempt < len(attempts) - 1 else None)
             with open_registry() as registry:
                 (run,) = registry.list_runs()
                 return [point.value for point in registry.metric_history(run.run_id, "loss")]
+
+    def home(self, *attempts: str) -> Path:
+        return self.folder / "-".join(attempts).replace(" ", "_")
 
     def _attempt(self, home: Path, job: Path, world_size: int, stop_after: int | None) -> None:
         path = home / f"board-{world_size}"
@@ -54,14 +66,19 @@ class Elastic:
         assert self.nursery.wait() == 0
         assert bool(read_finished(home / "run")) == (stop_after is None)
 
-    def _job(self, home: Path) -> Path:
-        manifest = token_format.read_manifest(self.corpus.tokens)
-        job = stage._plan(
-            *("animals", self.corpus.data, self.corpus.tokens, manifest, ModelConfig(depth=1)),
-            *(TrainConfig.parse(SETTINGS), 1),
-        )
+    def _start(self, home: Path) -> None:
         with open_registry() as registry:
-            samples.start_run(registry, job.run_id, "animals")
+            samples.start_run(registry, self._plan("ddp").run_id, "animals")
+
+    def _plan(self, parallel: str) -> Job:
+        manifest = token_format.read_manifest(self.corpus.tokens)
+        return stage._plan(
+            *("animals", self.corpus.data, self.corpus.tokens, manifest, ModelConfig(depth=1)),
+            *(TrainConfig.parse(SETTINGS | {"parallel": parallel}), 1),
+        )
+
+    def _job(self, home: Path, parallel: str) -> Path:
+        job = self._plan(parallel)
         path = home / "job.json"
         folder = str(home / "run")
         write_json(path, job.model_copy(update={"folder": folder, "checkpoints": folder}).to_dict())
@@ -77,13 +94,21 @@ def elastic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elastic]:
 
 @pytest.fixture(scope="module")
 def reference(elastic: Elastic) -> list[float]:
-    losses = elastic.losses(1)
+    losses = elastic.losses("1")
     assert len(losses) == 27
     return losses
 
 
-@pytest.mark.parametrize("world_sizes", [(2,), (4,), (1, 2), (2, 1)], ids=str)
+@pytest.mark.parametrize(
+    "attempts", [("2",), ("4",), ("1", "2"), ("2", "1"), ("2 fsdp",), ("2 fsdp", "1 fsdp"), ("2", "2 fsdp")], ids=str
+)
 def test_the_loss_of_every_step_is_the_same(
-    elastic: Elastic, reference: list[float], world_sizes: tuple[int, ...]
+    elastic: Elastic, reference: list[float], attempts: tuple[str, ...]
 ) -> None:
-    assert elastic.losses(*world_sizes) == pytest.approx(reference, rel=RELATIVE)
+    assert elastic.losses(*attempts) == pytest.approx(reference, rel=RELATIVE)
+    # Whatever it was trained with, the model is a whole one, of one file.
+    found, expected = (
+        load_file(home / "run" / "finished" / WEIGHTS) for home in (elastic.home(*attempts), elastic.home("1"))
+    )
+    assert found.keys() == expected.keys()
+    assert all(torch.allclose(found[name], expected[name], rtol=1e-3, atol=1e-4) for name in expected)

@@ -21,6 +21,7 @@ from fairlead.training.loop import Loop
 from fairlead.training.models.building import build_model
 from fairlead.training.models.language_models import load_language_model, num_positions
 from fairlead.training.objective.tasks import Splits
+from fairlead.training.updates.shards import local
 from tests.data.test_language_tokens import make
 from tests.training.corpus import PromptLog, Recorder, curve, weights
 
@@ -74,14 +75,14 @@ def manifest(tmp_path: Path) -> TokensManifest:
 
 @pytest.fixture
 def make_writer_loop(tmp_path: Path, manifest: TokensManifest, group: Group) -> Callable[..., Loop]:
-    def build(name: str, **changes: Any) -> Loop:
+    def build(name: str, dropout: float = 0, **changes: Any) -> Loop:
         settings = {"epochs": 2, "batch_size": 8, "micro_batch_tokens": 64, "learning_rate": 3e-3, "threads": 1}
         config = TrainConfig.parse({**settings, "optimizer": "muon", "eval_every_steps": 20, **changes})
         folder = tmp_path / "made" / "tokens"
         rows = {split: open_rows(folder, manifest, split, config) for split in ("train", "validation")}
         splits = Splits(rows["train"], rows["validation"], manifest.pad_token_id, LANGUAGE_MODELING)
         torch.manual_seed(config.seed)
-        model = build_model(ModelConfig(depth=1, dropout=0), manifest)
+        model = build_model(ModelConfig(depth=1, dropout=dropout), manifest)
         log = PromptLog(Recorder(tmp_path / name))
         return Loop(config, model, splits, group, open_checkpoints(str(tmp_path / name)), log)
 
@@ -118,6 +119,21 @@ def test_the_gradient_is_that_of_the_mean_over_tokens_however_it_is_cut(make_wri
     assert whole._backward(1, rows) == pytest.approx(cut._backward(1, rows), rel=1e-5)
     for a, b in zip(whole.model.parameters(), cut.model.parameters(), strict=True):
         assert torch.allclose(a.grad, b.grad, atol=1e-6)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_recomputed_and_sharded_layers_give_the_same_gradient(
+    make_writer_loop: Callable[..., Loop], recompute: bool, parallel: str
+) -> None:
+    # Dropout is drawn once more when a layer is computed once more.
+    changes = {"optimizer": "adamw", "dropout": 0.2}
+    plain = make_writer_loop("a", **changes)
+    other = make_writer_loop("b", **changes, activation_checkpointing=recompute, parallel=parallel)
+    rows = plain.plan.rows(1)
+    assert plain._backward(1, rows) == pytest.approx(other._backward(1, rows), rel=1e-6)
+    for a, b in zip(plain.model.parameters(), other.model.parameters(), strict=True):
+        assert torch.equal(a.grad, local(b.grad))  # type: ignore[arg-type]
 
 
 def test_a_run_that_was_cut_ends_with_the_same_weights(make_writer_loop: Callable[..., Loop], tmp_path: Path) -> None:

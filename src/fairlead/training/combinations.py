@@ -40,6 +40,22 @@ RULES = (
 
 
 @dataclass(frozen=True)
+class Excludes:
+    """With `setting` at `value`, `other` cannot be one of `values`; `why` is a clause that says so."""
+
+    setting: str
+    value: Any
+    other: str
+    values: tuple[Any, ...]
+    why: str
+
+
+EXCLUSIONS = (
+    Excludes("parallel", "fsdp", "optimizer", ("muon",), "needs whole matrices, and fsdp has shards of them"),
+)
+
+
+@dataclass(frozen=True)
 class Objective:
     """Which losses fit what a row carries, and which settings do nothing there."""
 
@@ -72,6 +88,11 @@ def check_combinations(config: BaseModel, rules: Iterable[Needs] = RULES) -> Non
     for rule in rules:
         if is_set(config, rule.setting) and getattr(config, rule.other) not in rule.values:
             raise ValueError(_sentence(config, rule))
+    for out in EXCLUSIONS:
+        if getattr(config, out.setting, None) == out.value and getattr(config, out.other) in out.values:
+            raise ValueError(
+                f"{out.other} = {getattr(config, out.other)} {out.why}; set {out.setting} or {out.other} to another"
+            )
 
 
 def is_set(config: BaseModel, name: str) -> bool:

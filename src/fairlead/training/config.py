@@ -33,6 +33,7 @@ Weight = Annotated[float, Field(gt=0, le=1e6)]
 CARRYING_OUT = (
     "nodes",
     "processes",
+    "parallel",
     "threads",
     "activation_checkpointing",
     "checkpoint_every_steps",
@@ -174,6 +175,9 @@ class TrainConfig(Config):
     """Machines that train together; more than one are started on a cluster by Kubeflow Trainer. Default 1."""
     processes: int | None = Field(None, ge=1, le=1024)
     """Processes, one a device; those of each node. Default: one a GPU, or one on CPU."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """What processes share: with `ddp` each holds the whole model; with `fsdp` weights, gradients and the optimizer's
+    state are sharded over them, for a model that one device does not hold. Default `ddp`."""
     threads: int | None = Field(None, ge=1, le=1024)
     """CPU threads of each process. Default: measured when the run starts, at most the physical cores shared among the
     processes; a run that resumes keeps its number. On a GPU, and with several `nodes`, that most."""

@@ -26,6 +26,7 @@ from fairlead.training.batching.passes import Pass, Passes
 from fairlead.training.checkpoints.format import BLOCKED, SKIPPED, Best, Checkpoints, State
 from fairlead.training.checkpoints.parts import ModelPart, OptimizerPart, Part
 from fairlead.training.checkpoints.saving import Saver
+from fairlead.training.checkpoints.tensor_file import take_part
 from fairlead.training.config import TrainConfig
 from fairlead.training.launching.distributed import Group
 from fairlead.training.models.headnorm import HeadNorms, fold_head_norm
@@ -38,6 +39,7 @@ from fairlead.training.updates.layers import freeze
 from fairlead.training.updates.optimizers import build_optimizer, clip_gradient, set_learning_rate
 from fairlead.training.updates.scaling import LossScale
 from fairlead.training.updates.schedules import learning_rate
+from fairlead.training.updates.sharding import Shards
 from fairlead.training.validation import validate
 from fairlead.training.watch import heartbeat
 from fairlead.training.watch.figures import Figures
@@ -67,7 +69,8 @@ class Loop:
         self.config, self.group, self.checkpoints = config, group, checkpoints
         self.log, self.stop_requested = log, stop_requested
         self.plan = make_plan(config, splits.train)
-        self.model = model.to(group.device).train()
+        # A model that is to be sharded may not fit on a device: its shards go there.
+        self.model = (model if config.parallel == "fsdp" else model.to(group.device)).train()
         self._vocabulary = vocabulary.reduce(self.model, (splits.train, splits.validation), splits.pad_token_id)
         self.splits = splits if self._vocabulary is None else self._vocabulary.translate(splits)
         self.task = make_task(config, self.model, self.splits, group.device)
@@ -80,23 +83,31 @@ class Loop:
         )
         self.figures = Figures(self.task.metric, group, self.plan.num_steps, self._validate_every)
         freeze(self.model, config)
+        self._shards = Shards(self._passes.network, group) if config.parallel == "fsdp" else None
+        if self._shards and self._vocabulary:
+            self._vocabulary = self._vocabulary.of(self.model)
         _freeze_unreached(self.model, self._loss(self._passes.network, 0, _smallest(splits.train)))
-        self.optimizer = build_optimizer(self.model, config)
-        self._norms = HeadNorms(self.model)
-        self.average = WeightAverage(self.optimizer, self._norms, config.ema_decay)
-        self.scaling = LossScale(self.optimizer, group.device, config.precision)
-        self.parts: dict[str, Part] = {"model": ModelPart(self.model), "optimizer": OptimizerPart(self.optimizer)}
-        if self.scaling.enabled:
-            self.parts["scaling"] = self.scaling
+        self._assemble()
         self._saver = Saver(checkpoints, self.parts, config.keep_checkpoints)
         self.state = self._resume()
         # Of the last step, over the global batch.
         self.loss = float("nan")
         self._num_computed = 0
-        self._exchange = GradientExchange(group.world_size)
+        self._put_off = False
+        self._exchange = None if self._shards else GradientExchange(group.world_size)
         self.budget = MicroBatchBudget(self.state.micro_batch_tokens or config.micro_batch_tokens, self._exchange)
         self._passes.budget = self.budget.tokens
-        self._ddp = self._wrap()
+        self._parallel = self._wrap()
+
+    def _assemble(self) -> None:
+        """Make what learns and remembers beside the model, and the parts of a checkpoint."""
+        self.optimizer = build_optimizer(self.model, self.config)
+        self._norms = HeadNorms(self.model)
+        self.average = WeightAverage(self.optimizer, self._norms, self.config.ema_decay)
+        self.scaling = LossScale(self.optimizer, self.group.device, self.config.precision)
+        self.parts: dict[str, Part] = {"model": ModelPart(self.model), "optimizer": OptimizerPart(self.optimizer)}
+        if self.scaling.enabled:
+            self.parts["scaling"] = self.scaling
 
     def run(self) -> bool:
         """Train to the end. Returns False when told to stop before; its checkpoint is durable then."""
@@ -124,9 +135,14 @@ class Loop:
             self._save_if_due()
 
     def load_best(self) -> None:
-        """Put the weights of the best step into the model, ready to be saved; no step can follow."""
+        """Put the weights of the best step into `model`, ready to be saved; no step can follow."""
         assert self.state.best is not None
         found = self.checkpoints.read(self.state.best.step)
+        if self._shards:
+            # The others need not take part: a checkpoint holds whole tensors.
+            self.model = self._shards.whole_model()
+            self._vocabulary = self._vocabulary and self._vocabulary.of(self.model)
+            self._assemble()
         if self._vocabulary:
             self._vocabulary.shrink(self.model)
         for name, part in self.parts.items():
@@ -199,12 +215,12 @@ class Loop:
         """Make ready to compute a step again, which did not fit into memory, in smaller micro-batches."""
         self.optimizer.zero_grad(set_to_none=True)
         # DDP cannot go on after a backward pass that failed.
-        del self._ddp
+        del self._parallel
         release()
         self.budget.halve(step, rows, self._passes.lengths, self.group.is_first)
         self._passes.budget = self.budget.tokens
         self._advance(micro_batch_tokens=self.budget.tokens)
-        self._ddp = self._wrap()
+        self._parallel = self._wrap()
 
     def _check_finite(self, trouble: Trouble) -> None:
         """Raise NumericalError before anything that is not a number reaches the weights."""
@@ -229,17 +245,22 @@ class Loop:
         self._norms.begin()
         for turn in range(num_rounds):
             heartbeat.mark(Phase.COMPUTING)
-            # Gradients are exchanged once, in the backward pass of the last round.
-            with contextlib.nullcontext() if turn == num_rounds - 1 else self._ddp.no_sync():
+            with self._without_exchange(turn < num_rounds - 1):
                 self._norms.count(turn < len(own))
                 if turn < len(own):
-                    loss = self._loss(self._ddp, step, own[turn])
+                    loss = self._loss(self._parallel, step, own[turn])
                     total += float(loss.detach())
                 else:
-                    # DDP waits for every process: one without a pass adds a gradient of zero.
-                    loss = self._loss(self._ddp, step, _smallest(self.splits.train)) * 0.0
+                    # Every process is waited for: one without a pass adds a gradient of zero.
+                    loss = self._loss(self._parallel, step, _smallest(self.splits.train)) * 0.0
                 torch.autograd.backward(self.scaling.scale(loss * (self.group.world_size / num_terms)))
         return total
+
+    def _without_exchange(self, wanted: bool) -> contextlib.AbstractContextManager[None]:
+        """Gradients are exchanged once, in the backward pass of the last round; of sharded ones no sum can be kept."""
+        if wanted and isinstance(self._parallel, DistributedDataParallel):
+            return self._parallel.no_sync()
+        return contextlib.nullcontext()
 
     def _loss(self, network: nn.Module, step: int, of: Pass) -> torch.Tensor:
         """The summed loss of the texts of a pass."""
@@ -257,7 +278,7 @@ class Loop:
         with self.average.applied():
             metrics = validate(
                 *(self.model, self.task, splits.validation, self._pieces, splits.pad_token_id),
-                *(self.group, self.stop_requested),
+                *(self.group, self.stop_requested, self._shards is not None),
             )
         if metrics is None:
             self._save()
@@ -282,14 +303,32 @@ class Loop:
 
     def _save_if_due(self) -> None:
         """Save at every so many steps; a step that is due for a validation is saved there."""
-        if self.group.is_first and self.state.validated:
+        if not self.state.validated:
+            return
+        due, ready = self.state.step % self.config.checkpoint_every_steps == 0, False
+        if self.group.is_first:
             self._saver.prepare()
-            if self._saver.is_due(self.state.step % self.config.checkpoint_every_steps == 0):
-                self._save()
+            ready = self._saver.is_due(due)
+        if self._shards:
+            ready = self._agree(due, ready)
+        if ready:
+            self._save()
+
+    def _agree(self, due: bool, ready: bool) -> bool:
+        """Whether the first process is ready to save: all have to know, to bring their shards."""
+        self._put_off = self._put_off or due
+        if not self._put_off:
+            return False
+        found = self.group.sum(torch.tensor(float(ready and self.group.is_first), device=self.group.device))
+        self._put_off = not found
+        return bool(found)
 
     def _save(self) -> None:
         """Begin the checkpoint of this step; waits for the one before."""
+        self._put_off = False
         if not self.group.is_first:
+            if self._shards:
+                self._bring_shards()
             return
         self._count_seconds()
         self._advance(points=to_rows(self.log.pending()) if self.log else [])
@@ -297,6 +336,12 @@ class Loop:
             blocked = self._saver.save(self.state)
         if self.log:
             self.log.add(self.state.step, {BLOCKED: blocked})
+
+    def _bring_shards(self) -> None:
+        """Do this process's share of a checkpoint that the first one fills (see Saver.save)."""
+        with heartbeat.marked(Phase.SAVING):
+            for part in self.parts.values():
+                take_part(part.tensors())
 
     def _count_seconds(self) -> None:
         now = time.monotonic()
@@ -327,13 +372,15 @@ class Loop:
             part.load(load(self.group.broadcast(found.contents[name] if found else b"")))
         return state
 
-    def _wrap(self) -> DistributedDataParallel:
-        """DDP, with its buckets settled.
+    def _wrap(self) -> nn.Module:
+        """The network as processes compute it together: cut up already, or in DDP, with its buckets settled.
 
         DDP orders its buckets anew after the first backward pass, and with three processes or more
         the order decides how sums are rounded. Passes of zero settle the order, so that a
         resumed run sums as one that was never interrupted.
         """
+        if self._exchange is None:
+            return self._passes.network
         device_ids = [self.group.device.index] if self.group.device.type == "cuda" else None
         with warnings.catch_warnings():
             # Newer torch would have it named forward_sync_buffers, which older torch does not know.

@@ -1,6 +1,6 @@
 """Scores a model on the validation split, shared out over all processes and gathered exactly."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
@@ -24,33 +24,54 @@ def validate(
     pad_token_id: int,
     group: Group,
     stop_requested: Callable[[], bool],
+    in_step: bool = False,
 ) -> dict[str, float] | None:
     """The validation metrics, the same on every process and at any number of them; None when told to stop.
 
     Each process fills in its own rows of a table of zeros, so the sum over processes is the whole
-    table without rounding.
+    table without rounding. `in_step`: every process computes as many passes and stops in the same one, as a model
+    needs whose weights are gathered for each.
     """
     # One row more counts the processes told to stop.
     table = torch.zeros(arrays.num_rows + 1, task.num_kept, dtype=torch.float32)
     own = pieces[group.rank :: group.world_size]
     progress = Progress("train", "validating", sum(map(len, own)), "rows")
 
-    def score(rows: Rows) -> None:
+    def score(rows: Rows, counts: bool = True) -> None:
         heartbeat.mark(Phase.VALIDATING)
         batch = collate(arrays, rows, pad_token_id).to(group.device)
         logits = model(input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT).logits
-        table[rows] = task.keep(logits, batch).float().cpu()
+        if counts:
+            table[rows] = task.keep(logits, batch).float().cpu()
 
     model.eval()
-    for rows in own:
-        if stop_requested():
+    for rows, counts in _turns(pieces, group):
+        if not (counts or in_step):
+            continue
+        if _told(stop_requested(), group, in_step):
             table[-1, 0] = 1
             break
-        in_parts(rows, score)
-        if group.is_first:
+        if in_step:
+            # Who computed it in halves alone would be out of step.
+            score(rows, counts)
+        else:
+            in_parts(rows, score)
+        if counts and group.is_first:
             progress.advance(len(rows))
     model.train()
     whole = group.sum(table.to(group.device)).cpu().numpy()
     if whole[-1, 0] > 0:
         return None
     return task.scores(whole[:-1])
+
+
+def _turns(pieces: list[Rows], group: Group) -> Iterator[tuple[Rows, bool]]:
+    """The pieces of this process; where it has none left while others do, the smallest, which does not count."""
+    for first in range(0, len(pieces), group.world_size):
+        index = first + group.rank
+        yield (pieces[index], True) if index < len(pieces) else (pieces[-1], False)
+
+
+def _told(stop: bool, group: Group, in_step: bool) -> bool:
+    """Whether to stop: this process alone, or all together when any is told."""
+    return bool(group.sum(torch.tensor(float(stop), device=group.device))) if in_step else stop

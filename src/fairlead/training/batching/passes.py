@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from fairlead.errors import ConfigError
 from fairlead.formats.tokens import TokenArrays
 from fairlead.training.batching.batches import (
     MicroBatch,
@@ -54,7 +55,7 @@ class Network(nn.Module):
         self.model, self.packed, self.recompute = model, packed, recompute
         self.masks = dropout.install(model)
         if recompute and packed is None:
-            model.gradient_checkpointing_enable()  # type: ignore[operator]
+            _recompute_layers(model)
 
     def forward(self, batch: MicroBatch | Pack) -> torch.Tensor:
         """Logits, shape (texts, classes)."""
@@ -72,10 +73,14 @@ class Passes:
         self.config, self.arrays, self.pad_token_id = config, arrays, pad_token_id
         self.lengths = arrays.lengths
         self.budget = config.micro_batch_tokens
-        self.device = next(model.parameters()).device
         self.overhead = overhead_tokens(_num_working_parameters(model))
         packed = packed_forward(model, int(self.lengths.max()))
         self.network = Network(model, packed, config.activation_checkpointing)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is; a sharded one gets there after this was made."""
+        return next(self.network.parameters()).device
 
     def plan(self, rows: Rows, world_size: int) -> list[list[Pass]]:
         """The passes of each process over the global batch `rows`."""
@@ -121,6 +126,16 @@ class Passes:
     def _num_tokens(self, rows: Rows) -> int:
         lengths: npt.NDArray[np.int64] = self.lengths[rows]
         return int(lengths.sum() if self.network.packed else len(rows) * lengths.max())
+
+
+def _recompute_layers(model: nn.Module) -> None:
+    """Have the layers of a Hugging Face model compute their activations again in the backward pass."""
+    if not getattr(model, "supports_gradient_checkpointing", False):
+        name = type(model).__name__
+        raise ConfigError(f"training.activation_checkpointing: {name} cannot compute its layers again; leave it away")
+    # The second is its older name in transformers 5.
+    names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
+    next(getattr(model, name) for name in names if hasattr(model, name))()
 
 
 def _num_working_parameters(model: nn.Module) -> int:

@@ -47,6 +47,10 @@ class Vocabulary:
         )
         return replace(splits, train=train, validation=validation, pad_token_id=int(self.places[splits.pad_token_id]))
 
+    def of(self, model: nn.Module) -> "Vocabulary":
+        """The same for the small embedding that a copy of the model has."""
+        return replace(self, small=cast(nn.Parameter, _embedding(model).weight))
+
     def shrink(self, model: nn.Module) -> None:
         """Give `model` the small embedding, the one that the optimizer knows."""
         padding = None if self.padding_id is None else int(self.places[self.padding_id])

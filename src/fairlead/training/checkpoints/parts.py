@@ -12,13 +12,17 @@ import torch
 from torch import nn
 
 from fairlead.errors import IntegrityError
+from fairlead.training.updates.shards import local, shared_as
 
 
 class Part(Protocol):
     """State of one component, kept in each checkpoint as `<name>.safetensors`."""
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The state by name, on any device; not a copy. Names, types and shapes stay the same from step 1 on."""
+        """The state by name, on any device, whole or as shards; not a copy.
+
+        Names, types and shapes stay the same from step 1 on.
+        """
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Take the state that `tensors()` of a component built the same way gave, on the CPU.
@@ -36,10 +40,10 @@ class ModelPart:
     def tensors(self) -> dict[str, torch.Tensor]:
         """The tensors of the state dict."""
         tensors, seen = {}, set()
-        for name, tensor in self._model.state_dict().items():
-            if tensor.data_ptr() not in seen or tensor.numel() == 0:
-                tensors[name] = tensor
-                seen.add(tensor.data_ptr())
+        for name, tensor in self._model.state_dict(keep_vars=True).items():
+            if id(tensor) not in seen:
+                tensors[name] = tensor.detach()
+                seen.add(id(tensor))
         return tensors
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -48,7 +52,7 @@ class ModelPart:
         if tensors.keys() != own.keys():
             raise IntegrityError("the checkpoint holds other tensors than the model; remove it and train again")
         for name, tensor in own.items():
-            tensor.copy_(tensors[name])
+            local(tensor).copy_(local(shared_as(tensor, tensors[name])))
 
 
 class OptimizerPart:
@@ -69,8 +73,9 @@ class OptimizerPart:
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Put into the optimizer, on the device of its weights."""
         states: dict[int, dict[str, torch.Tensor]] = {}
+        weights = [weight for group in self._optimizer.param_groups for weight in group["params"]]
         for key, tensor in tensors.items():
             index, name = key.split(".", 1)
-            states.setdefault(int(index), {})[name] = tensor
+            states.setdefault(int(index), {})[name] = shared_as(weights[int(index)], tensor)
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": states, "param_groups": groups})

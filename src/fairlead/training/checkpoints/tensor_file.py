@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 import torch
 
+from fairlead.training.updates.shards import whole
+
 Tensors = Mapping[str, torch.Tensor]
 Spec = tuple[torch.dtype, torch.Size]
 
@@ -54,14 +56,23 @@ class TensorFile:
         return _specs(tensors) == self._specs
 
     def fill(self, tensors: Tensors) -> None:
-        """Copy `tensors` in; from a GPU the copies have only begun (see torch.cuda.synchronize)."""
+        """Copy `tensors` in; from a GPU the copies have only begun (see torch.cuda.synchronize).
+
+        Of those that are sharded every process has to take part (see `take_part`).
+        """
         for name, view in self._views.items():
-            view.copy_(tensors[name], non_blocking=tensors[name].is_cuda)
+            view.copy_(whole(tensors[name]), non_blocking=tensors[name].is_cuda)
 
     @property
     def content(self) -> memoryview:
         """The whole file, without a copy; it changes with the next `fill`."""
         return self._bytes.numpy().data
+
+
+def take_part(tensors: Tensors) -> None:
+    """Do this process's share while another one fills a file with tensors that are sharded: in the order of `fill`."""
+    for name in _ranges(_specs(tensors))[0]:
+        whole(tensors[name])
 
 
 def _specs(tensors: Tensors) -> dict[str, Spec]:

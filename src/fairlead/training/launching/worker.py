@@ -94,7 +94,7 @@ def work(job: Job) -> Loop:
         if loop.run() and group.is_first:
             heartbeat.mark(Phase.SAVING)
             loop.load_best()
-            write_finished(job, manifest, model, loop.state, group)
+            write_finished(job, manifest, loop.model, loop.state, group)
             checkpoints.prune(1)
     return loop
 

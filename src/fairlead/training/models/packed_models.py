@@ -22,6 +22,9 @@ from fairlead.training.models.dropout import Masks
 BERT_LIKE = {"bert": False, "roberta": True, "xlm-roberta": True, "camembert": True}
 MODERNBERT = "modernbert"
 
+# A method that a layer has while its weights are cut up over processes: only within it they are whole.
+WITHIN = "run_within"
+
 Forward = Callable[[Any, Pack, Masks, bool], torch.Tensor]
 
 
@@ -120,10 +123,18 @@ def _rotate(x_THD: torch.Tensor, cos_T1D: torch.Tensor, sin_T1D: torch.Tensor) -
     return (x_THD.float() * cos_T1D + turned * sin_T1D).to(x_THD.dtype)
 
 
-def _run(recompute: bool, function: Callable[..., torch.Tensor], *arguments: Any) -> torch.Tensor:
-    """Call `function`; with `recompute` its activations are computed again in the backward pass, not kept."""
+def _run(recompute: bool, function: Callable[..., torch.Tensor], layer: Any, *arguments: Any) -> torch.Tensor:
+    within = getattr(layer, WITHIN, None)
+    if within is None:
+        return run_layer(layer, recompute, function, *arguments)
+    return torch.as_tensor(within(recompute, function, *arguments))
+
+
+def run_layer(layer: Any, recompute: bool, function: Callable[..., torch.Tensor], *arguments: Any) -> torch.Tensor:
+    """Call `function` on `layer`; with `recompute` its activations are not kept but computed again for the gradient."""
     if not recompute:
-        return function(*arguments)
-    # Masks are a function of place, so there is no random state to bring back.
-    again: torch.Tensor = checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
+        return function(layer, *arguments)
+    # On a CPU masks are a function of place; on other devices torch draws them, and has to draw them again.
+    draws = any(isinstance(argument, torch.Tensor) and argument.device.type != "cpu" for argument in arguments)
+    again: torch.Tensor = checkpoint(function, layer, *arguments, use_reentrant=False, preserve_rng_state=draws)
     return again

@@ -135,7 +135,7 @@ def _multi_label(config: TrainConfig, model: nn.Module, splits: Splits, device: 
         return {"average_precision": mean_average_precision(probabilities_NC, true_NC)} | plain
 
     def finish(finished: nn.Module) -> None:
-        kept_NK = keep_all(finished, keep, splits.validation, splits.pad_token_id, len(names) + 1, device)
+        kept_NK = keep_all(finished, keep, splits.validation, splits.pad_token_id, len(names) + 1)
         finished.config.thresholds = best_thresholds_C(kept_NK[:, :-1], true_NC)  # type: ignore[union-attr]
 
     return Task(
@@ -191,9 +191,9 @@ def keep_all(
     arrays: TokenArrays,
     pad_token_id: int,
     num_kept: int,
-    device: torch.device,
 ) -> Kept:
-    """What `keep` keeps of every row of a split, (N, num_kept), by this process alone."""
+    """What `keep` keeps of every row of a split, (N, num_kept), by this process alone, where the model is."""
+    device = next(model.parameters()).device
     kept_NK = np.zeros((arrays.num_rows, num_kept), np.float32)
     model.eval()
     for rows in micro_batches(np.arange(arrays.num_rows), arrays.lengths, TOKENS_AT_ONCE):

@@ -1,1 +1,1 @@
-"""How gradients become weights: update rules, rates by step and layer, averages."""
+"""How gradients become weights: update rules, rates by step and layer, averages, shards."""

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 import torch
 
 from fairlead.training.models.headnorm import HeadNorms
+from fairlead.training.updates.shards import local
 
 AVERAGE = "average"
 
@@ -74,7 +75,7 @@ class WeightAverage:
         for parameter in self._parameters():
             # Asking a parameter that has none for its state would give it an empty one.
             if AVERAGE in (state := self._optimizer.state.get(parameter, {})):
-                yield parameter.data, state[AVERAGE]
+                yield local(parameter.data), local(state[AVERAGE])
         yield from self._norms.averaged()
 
 

@@ -51,6 +51,11 @@ def depths(model: nn.Module) -> Depths:
     return Depths(len(layers), by_name, frozenset(in_stack))
 
 
+def layers_of(model: nn.Module) -> list[nn.Module]:
+    """The layers of a Hugging Face model, from the first; none where it has no stack."""
+    return [layer for _, stack in _stacks(_base(model)[1]) for layer in stack]
+
+
 def freeze(model: nn.Module, config: TrainConfig) -> None:
     """Exempt from training what the settings name. Raises ConfigError when a setting fits nothing, or everything."""
     found = depths(model)

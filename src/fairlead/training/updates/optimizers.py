@@ -15,10 +15,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from fairlead.training.config import TrainConfig
 from fairlead.training.updates.layers import depths, rate_factors
 from fairlead.training.updates.muon import Muon
+from fairlead.training.updates.shards import local, total_norm
 
 # Torch's own, by rule; SGD divides by nothing.
 EPSILON = {"adamw": 1e-8, "adam": 1e-8, "muon": 1e-8, "rmsprop": 1e-8, "adagrad": 1e-10}
@@ -29,20 +31,22 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
     groups = parameter_groups(model, config)
     rate, momentum = config.learning_rate, config.momentum
     betas, epsilon = (config.beta1, config.beta2), _epsilon(config)
-    # One fused kernel an update instead of one a tensor operation; the rules without one take the plain way.
+    # One fused kernel an update instead of one a tensor operation; the rules without one take the plain way, and
+    # so do those for whose kernel torch does not say how it acts on shards.
+    is_sharded = any(isinstance(p, DTensor) for p in model.parameters())
     match config.optimizer:
         case "adamw":
             return torch.optim.AdamW(groups, lr=rate, betas=betas, eps=epsilon, fused=True)
         case "adam":
             return torch.optim.Adam(groups, lr=rate, betas=betas, eps=epsilon, fused=True)
         case "sgd":
-            return torch.optim.SGD(groups, lr=rate, momentum=momentum, fused=True)
+            return torch.optim.SGD(groups, lr=rate, momentum=momentum, fused=not is_sharded)
         case "rmsprop":
             return torch.optim.RMSprop(groups, lr=rate, alpha=config.rmsprop_decay, eps=epsilon, momentum=momentum)
         case "adagrad":
             # Torch has its kernel for CPUs only; there it takes 0.4 of the time.
             on_cpu = all(p.device.type == "cpu" for p in model.parameters())
-            return torch.optim.Adagrad(groups, lr=rate, eps=epsilon, fused=on_cpu)
+            return torch.optim.Adagrad(groups, lr=rate, eps=epsilon, fused=on_cpu and not is_sharded)
         case "muon":
             return Muon(_with_orthogonal(model, groups), rate, momentum, betas, epsilon)
 
@@ -82,18 +86,22 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group["rate_factor"]
 
 
+@torch.no_grad()
 def clip_gradient(model: nn.Module, config: TrainConfig) -> float:
     """Bound each value of the gradient, then its norm over all parameters, as far as `config` sets limits.
 
     Returns the norm before any clipping, which shows an infinite gradient that the first bound would hide.
     """
-    parameters = [p for p in model.parameters() if p.grad is not None]
-    norm = left = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    shards = [local(gradient) for gradient in gradients]
+    norm = left = total_norm(gradients)
     if config.gradient_clip_value:
-        nn.utils.clip_grad_value_(parameters, config.gradient_clip_value)
-        left = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        torch._foreach_clamp_min_(shards, -config.gradient_clip_value)
+        torch._foreach_clamp_max_(shards, config.gradient_clip_value)
+        left = total_norm(gradients)
     if config.gradient_clip:
-        nn.utils.clip_grads_with_norm_(parameters, config.gradient_clip, left)
+        # As torch.nn.utils.clip_grads_with_norm_ has it.
+        torch._foreach_mul_(shards, (config.gradient_clip / (left + 1e-6)).clamp(max=1.0))
     return float(norm)
 
 

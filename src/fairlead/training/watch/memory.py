@@ -39,8 +39,11 @@ def release() -> None:
 class MicroBatchBudget:
     """The tokens of a micro-batch that fit."""
 
-    def __init__(self, tokens: int, exchange: GradientExchange) -> None:
-        """`tokens` is the setting, or what a checkpoint says was found to fit."""
+    def __init__(self, tokens: int, exchange: GradientExchange | None) -> None:
+        """`tokens` is the setting, or what a checkpoint says was found to fit.
+
+        Without an `exchange` that a process could complete after a failure, a lack of memory ends the run.
+        """
         self.tokens, self._exchange = tokens, exchange
 
     def attempt(self, backward: Callable[[], float]) -> tuple[float, bool]:
@@ -49,12 +52,18 @@ class MicroBatchBudget:
         When they did not, this process still takes part in the exchange of gradients, which the
         others wait in; what comes of it is not used.
         """
-        self._exchange.begin()
+        if self._exchange:
+            self._exchange.begin()
         try:
             return backward(), True
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
+            if self._exchange is None:
+                raise MemoryExceeded(
+                    f"train: memory ran out with micro-batches of {self.tokens:,} tokens, which are not cut further "
+                    "while weights are sharded; lower training.micro_batch_tokens"
+                ) from error
         self._exchange.complete()
         return 0.0, False
 
