@@ -35,6 +35,7 @@ check: $(BIN)/.installed-dev ## Check format, lint, types, import contracts and 
 bench: $(BIN)/.installed-dev ## Measure what docs/benchmarks.md states, on the data sets in FAIRLEAD_DATASETS
 	$(BIN)/python -m benchmarks.quality
 	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.serving
 
 kill-matrix: $(BIN)/.installed-dev ## Kill training KILLS times at moments drawn by SEED, and check that it ends with the same weights
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.kills.matrix --kills $(KILLS) --seed $(SEED)

@@ -1,0 +1,250 @@
+"""How fast and how honest is the model server, against KServe's and MLServer's Python servers with the same weights?
+
+    python -m benchmarks.serving [--quick] [--json] [--version FOLDER] [--variant NAME] [--install-peers]
+
+Every server is a process of its own and gets the same texts (see serving_texts.py) from closed-loop clients, one text a
+request: 1, 32 and 64 of them, in short turns that go round all servers several times, so that all of them meet the same
+neighbours on the machine. Every answer is compared with that of the fp32 weights in a plain forward pass. Figures:
+
+- `vs_peer_default`, `vs_peer_best`: texts/s over those of a `kserve.Model` around a transformers pipeline at its
+  defaults, and at the better of bf16 and two workers of one thread; the lesser of both figures at 32 and 64 clients,
+- `fp32_vs_peer_default`: the same with a variant whose probabilities are within 1e-3 of the fp32 weights' (checked),
+- `of_raw_engine`: texts/s over those of the engine alone with the same variant, sorted by length, on its best threads,
+- `live_p99_ms`, `ready_p99_ms`: health requests, 25 a second each, at 64 clients,
+- `p50_at_1_vs_peer`: median time of a request at 1 client over the peer's at its defaults (less is better),
+- `p99_over_unloaded`: p99 of answered requests at 64 clients over that at 1 client, `refused_share` beside it,
+- `refusal_ms`: p99 of refused requests when requests arrive by chance at `OVERLOAD` times the rate answered at 64
+  clients, `overload_p99_over_unloaded` and `overload_refused_share` of the same turns,
+- `generator_cpu_share`: what the load generator used of one CPU at most; it is no bottleneck while far from 1.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import serving_peers, serving_sides, tables
+from benchmarks.serving_figures import Cell, check, percentile, ratio, table
+from benchmarks.serving_load import Load, Turn
+from benchmarks.serving_sides import Side
+from benchmarks.serving_texts import PROJECT, Workload, prepare
+from fairlead.formats.model import read_manifest
+
+CLIENTS = (1, 32, 64)
+WARMING_SECONDS = 1.0
+OVERLOAD = 1.5
+PEER, PEER_BF16, PEER_WORKERS = "KServe + pipeline, defaults", "KServe + pipeline, bf16", "KServe + pipeline, 2 workers"
+MLSERVER = "MLServer, defaults"
+OURS, OURS_FP32 = "Fairlead", "Fairlead, fp32"
+# The fastest first; the last one every version has.
+EQUAL_VARIANTS = ("openvino-fp32", "onnxruntime-fp32", "torch-fp32")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long it takes."""
+
+    seconds: float
+    rounds: int
+
+
+QUICK, FULL = Plan(4.0, 2), Plan(8.0, 5)
+
+
+class Raw:
+    """The engine alone, with a number of threads."""
+
+    def __init__(self, version: Path, texts: list[str], threads: int, variant: str | None) -> None:
+        self.rates: list[float] = []
+        command = [sys.executable, "-m", "benchmarks.serving_raw", str(version), str(threads)]
+        environment = {**os.environ, **serving_sides.COMMON, "OMP_NUM_THREADS": str(threads)}
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.process = subprocess.Popen([*command, *([variant] if variant else [])], env=environment, **pipes)
+        self._say(json.dumps(texts), "READY")
+
+    def take_turn(self, seconds: float) -> None:
+        """Run for about so many seconds."""
+        self.rates.append(json.loads(self._say(str(seconds), "TURN"))["rate"])
+
+    def stop(self) -> None:
+        """It ends when its input does."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait(60)
+
+    def _say(self, line: str, answer: str) -> str:
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        for reply in self.process.stdout:
+            if reply.startswith(answer):
+                return reply[len(answer) :]
+        raise SystemExit(f"the raw engine ended with code {self.process.wait()}")
+
+
+class Measurement:
+    """All sides, and what they did so far."""
+
+    def __init__(self, workload: Workload, sides: Sequence[Side], raw: Sequence[Raw]) -> None:
+        self.workload, self.sides, self.raw = workload, sides, raw
+        self.cells = {side.name: {clients: Cell() for clients in CLIENTS} for side in sides}
+        self.overloaded = Cell()
+        self._texts = {side.name: side.requests(workload.texts) for side in sides}
+
+    def go_round(self, number: int, seconds: float) -> None:
+        """One turn of every side at every number of clients, of the raw engine, and one of overload."""
+        for clients, side in itertools.product(CLIENTS, self.sides):
+            load = Load(side.address, self._texts[side.name], self._order(number))
+            cell = self.cells[side.name][clients]
+            before = side.cpu_seconds()
+            turn = load.closed(clients, seconds, WARMING_SECONDS, (side.live, side.ready))
+            self._count(cell, side, turn, side.cpu_seconds() - before)
+            print(f"{side.name}, {clients} clients: {cell.rates[-1]:.1f}/s", file=sys.stderr, flush=True)
+        for raw in self.raw:
+            raw.take_turn(seconds)
+        self._overload(number, seconds)
+
+    def _overload(self, number: int, seconds: float) -> None:
+        side = next(side for side in self.sides if side.name == OURS)
+        gaps = iter(np.random.default_rng(number).exponential(size=100_000).tolist())
+        load = Load(side.address, self._texts[side.name], self._order(number))
+        turn = load.opened(OVERLOAD * self.cells[OURS][64].rate, seconds, WARMING_SECONDS, gaps)
+        self._count(self.overloaded, side, turn, 0.0)
+
+    def _count(self, cell: Cell, side: Side, turn: Turn, cpu: float) -> None:
+        cell.add(turn, cpu * turn.seconds / (turn.seconds + WARMING_SECONDS), self.workload, side.read)
+
+    def _order(self, number: int) -> Iterator[int]:
+        """Every turn of a round begins with the same text."""
+        begin = 97 * number % len(self.workload.texts)
+        return itertools.islice(itertools.cycle(range(len(self.workload.texts))), begin, None)
+
+    def figures(self) -> dict[str, float | None]:
+        """The named ones."""
+        ours, fp32 = self.cells[OURS], self.cells[OURS_FP32]
+        peer, bests = self.cells[PEER], [self.cells[name] for name in (PEER_BF16, PEER_WORKERS) if name in self.cells]
+        unloaded = percentile(ours[1].latencies, 99)
+        raw = max((float(np.median(one.rates)) for one in self.raw), default=None)
+        refusals = [*self.overloaded.refusals, *ours[64].refusals]
+        return {
+            "vs_peer_default": min(ours[n].rate / peer[n].rate for n in (32, 64)),
+            "vs_peer_best": min((ours[n].rate / max(b[n].rate for b in bests) for n in (32, 64)), default=None)
+            if bests
+            else None,
+            "fp32_vs_peer_default": min(fp32[n].rate / peer[n].rate for n in (32, 64)),
+            "of_raw_engine": ratio(min(ours[n].rate for n in (32, 64)), raw),
+            "live_p99_ms": percentile(ours[64].live, 99),
+            "ready_p99_ms": percentile(ours[64].ready, 99),
+            "p50_at_1_vs_peer": ratio(percentile(ours[1].latencies, 50), percentile(peer[1].latencies, 50)),
+            "p99_over_unloaded": ratio(percentile(ours[64].latencies, 99), unloaded),
+            "refused_share": ours[64].figures()["refused_share"],
+            "refusal_ms": percentile(refusals, 99),
+            "overload_p99_over_unloaded": ratio(percentile(self.overloaded.latencies, 99), unloaded),
+            "overload_refused_share": self.overloaded.figures()["refused_share"],
+            "errors": sum(cell.errors for cell in (*ours.values(), *fp32.values(), self.overloaded)),
+            "generator_cpu_share": max(max(c.generator_cpu) for cells in self.cells.values() for c in cells.values()),
+            "raw_texts_per_second": raw,
+        }
+
+
+def main() -> None:
+    """Run all sides and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="short turns; ends in under 8 minutes")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON and leave the page alone")
+    parser.add_argument("--version", type=Path, help="folder of a version of the same weights that has variants")
+    parser.add_argument("--variant", help="variant to measure. Default: the one that the version chose")
+    parser.add_argument("--install-peers", action="store_true", help="make the environment of MLServer first (2 GB)")
+    parser.add_argument("--only", nargs="*", default=[], help="sides to run beside Fairlead's, by a part of their name")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fairlead-benchmarks"
+    parser.add_argument("--cache", type=Path, default=cache, help="keeps model and peers. Default: %(default)s")
+    arguments = parser.parse_args()
+    # The servers are in groups of their own, and end only when this program ends them.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with tempfile.TemporaryDirectory(prefix="fairlead-bench-") as folder:
+        report = measure(arguments, Path(folder))
+    if arguments.json:
+        print(json.dumps(report, indent=2))
+        return
+    print(report["table"])
+    if not arguments.only:
+        tables.write(
+            "serving", "python -m benchmarks.serving" + (" --quick" if arguments.quick else ""), report["table"]
+        )
+
+
+def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Start all sides, let them take turns; returns figures, cells and the table."""
+    workload = prepare(arguments.cache)
+    version = arguments.version or workload.folder
+    sides = _sides(arguments, workload, version, folder)
+    raw: list[Raw] = []
+    plan = QUICK if arguments.quick else FULL
+    try:
+        for side in sides:
+            side.start(folder)
+            side.wait(folder)
+        threads = range(1, (os.cpu_count() or 1) + 1)
+        raw = [Raw(version, workload.texts, count, arguments.variant) for count in threads]
+        measurement = Measurement(workload, sides, raw)
+        for number in range(plan.rounds):
+            measurement.go_round(number, plan.seconds)
+    finally:
+        for one in (*sides, *raw):
+            one.stop()
+    return _report(measurement)
+
+
+def _report(measurement: Measurement) -> dict[str, Any]:
+    for name, cells in measurement.cells.items():
+        check(name, cells, equal=name == OURS_FP32)
+    named = measurement.figures()
+    return {
+        **named,
+        "sides": {
+            name: {str(clients): cell.figures() for clients, cell in cells.items()}
+            for name, cells in measurement.cells.items()
+        },
+        "overload": measurement.overloaded.figures(),
+        "table": table(measurement.cells, named["raw_texts_per_second"], named),
+    }
+
+
+def _sides(arguments: argparse.Namespace, workload: Workload, version: Path, folder: Path) -> list[Side]:
+    manifest = read_manifest(version)
+    known = [v.name for v in manifest.optimization.variants] if manifest.optimization else []
+    equal = next(name for name in EQUAL_VARIANTS if name in known or name == EQUAL_VARIANTS[-1])
+    weights = workload.folder
+    peers = [
+        serving_sides.kserve_pipeline(PEER, weights),
+        serving_sides.kserve_pipeline(PEER_BF16, weights, "--dtype", "bfloat16"),
+        serving_sides.kserve_pipeline(PEER_WORKERS, weights, "--workers", "2", threads=1),
+    ]
+    install = serving_peers.install if arguments.install_peers else serving_peers.installed
+    if python := install("mlserver", arguments.cache):
+        peers.append(serving_sides.mlserver(MLSERVER, python, weights, folder / "mlserver"))
+    chosen = [peer for peer in peers if peer.name == PEER or _wanted(peer.name, arguments.only)]
+    return [
+        *chosen,
+        serving_sides.fairlead(OURS, version, PROJECT, arguments.variant),
+        serving_sides.fairlead(OURS_FP32, version, PROJECT, equal if known else None),
+    ]
+
+
+def _wanted(name: str, only: Sequence[str]) -> bool:
+    return not only or any(part in name for part in only)
+
+
+if __name__ == "__main__":
+    main()
