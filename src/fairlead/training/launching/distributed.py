@@ -80,12 +80,18 @@ def joined(exchange_timeout: float) -> Iterator[Group]:
     device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    limit = timedelta(seconds=exchange_timeout)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=limit)
+    # Bound to its device, a process of NCCL connects at once, and never guesses a device from its rank.
+    bound = device if device.type == "cuda" else None
+    dist.init_process_group(backend(device), timeout=timedelta(seconds=exchange_timeout), device_id=bound)
     yield Group(dist.get_rank(), dist.get_world_size(), device)
     if device.type == "cuda":
         # NCCL wants its leave taken; for gloo see worker._leave.
         dist.destroy_process_group()
+
+
+def backend(device: torch.device) -> str:
+    """What processes exchange tensors on `device` with."""
+    return "nccl" if device.type == "cuda" else "gloo"
 
 
 def device_here() -> torch.device:

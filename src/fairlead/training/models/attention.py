@@ -9,6 +9,7 @@ head, G = B x H.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -50,21 +51,49 @@ class TextGroup:
 
 
 class Layout:
-    """Index tensors of a group, made once a pass and used by every layer."""
+    """Index tensors of a group, made at most once a pass and used by every layer.
+
+    Each is made when it is first asked for: variable-length attention needs none, and on a GPU each would be a copy
+    that training waits for.
+    """
 
     def __init__(self, group: TextGroup, device: torch.device) -> None:
-        self.group = group
-        lengths_B, longest = group.lengths_B, group.longest
-        valid_BL = np.arange(longest)[None, :] < lengths_B[:, None]
-        self.even = bool(valid_BL.all())
-        starts_B = np.cumsum(lengths_B) - lengths_B
+        self.group, self._device = group, device
+        self._valid_BL = np.arange(group.longest)[None, :] < group.lengths_B[:, None]
+        self.even = bool(self._valid_BL.all())
+        self._ends: torch.Tensor | None = None
+
+    @cached_property
+    def pad_index(self) -> torch.Tensor:
+        """The token at each place of (B, L)."""
+        lengths_B, places = self.group.lengths_B, np.arange(self.group.longest)[None, :]
         # Padding repeats a text's first token: its key is masked and its query's result is left behind.
-        index_BL = starts_B[:, None] + np.where(valid_BL, np.arange(longest)[None, :], 0)
-        self.pad_index = torch.from_numpy(index_BL.reshape(-1)).to(device)
-        self.unpad_index = torch.from_numpy(np.flatnonzero(valid_BL)).to(device)
-        valid = torch.from_numpy(valid_BL).to(device)
-        self.valid_BL1 = valid[:, :, None].float()
-        self.bias_B11L = torch.zeros(valid.shape, device=device).masked_fill_(~valid, float("-inf"))[:, None, None, :]
+        index_BL = (np.cumsum(lengths_B) - lengths_B)[:, None] + np.where(self._valid_BL, places, 0)
+        return torch.from_numpy(index_BL.reshape(-1)).to(self._device)
+
+    @cached_property
+    def unpad_index(self) -> torch.Tensor:
+        """The places of (B, L) that hold a token."""
+        return torch.from_numpy(np.flatnonzero(self._valid_BL)).to(self._device)
+
+    @cached_property
+    def valid_BL1(self) -> torch.Tensor:
+        """1 at a token, 0 at padding."""
+        return torch.from_numpy(self._valid_BL).to(self._device)[:, :, None].float()
+
+    @cached_property
+    def bias_B11L(self) -> torch.Tensor:
+        """0 at a token, minus infinity at padding."""
+        valid_BL = torch.from_numpy(self._valid_BL).to(self._device)
+        bias_BL = torch.zeros(valid_BL.shape, device=self._device).masked_fill_(~valid_BL, float("-inf"))
+        return bias_BL[:, None, None, :]
+
+    def ends_of(self, layouts: "list[Layout]") -> torch.Tensor:
+        """0 and where each text of a pack ends, shape (texts + 1,); kept by the first of its layouts."""
+        if self._ends is None:
+            lengths = np.concatenate([layout.group.lengths_B for layout in layouts])
+            self._ends = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)).to(self._device)
+        return self._ends
 
     def pad(self, x_TW: torch.Tensor) -> torch.Tensor:
         """The group's rows of `x_TW` as (B, L, W)."""
@@ -130,10 +159,9 @@ def _attend_varlen(
 ) -> torch.Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
-    lengths = np.concatenate([layout.group.lengths_B for layout in layouts])
-    ends_k = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)).to(k_TW.device)
-    one_query, longest = q_QW.shape[0] != k_TW.shape[0], int(lengths.max())
-    ends_q = torch.arange(len(lengths) + 1, dtype=torch.int32, device=k_TW.device) if one_query else ends_k
+    one_query, longest = q_QW.shape[0] != k_TW.shape[0], max(layout.group.longest for layout in layouts)
+    ends_k = layouts[0].ends_of(layouts)
+    ends_q = torch.arange(len(ends_k), dtype=torch.int32, device=k_TW.device) if one_query else ends_k
     q, k, v = (x.view(x.shape[0], num_heads, -1) for x in (q_QW, k_TW, v_TW))
     out = varlen_attn(q, k, v, ends_q, ends_k, 1 if one_query else longest, longest)
     assert isinstance(out, torch.Tensor)

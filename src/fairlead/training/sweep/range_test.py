@@ -92,8 +92,9 @@ def run(job: RangeJob) -> RangeCurve:
     base = _base(job.model)
     torch.manual_seed(job.training.seed)
     model = build_model(job.model, manifest, base)
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    group = Group(0, 1, distributed.device_here())
+    device = distributed.device_here()
+    dist.init_process_group(distributed.backend(device), store=dist.HashStore(), rank=0, world_size=1)
+    group = Group(0, 1, device)
     splits = Splits(train, validation, manifest.pad_token_id, manifest.task)
     with tempfile.TemporaryDirectory(prefix="fairlead-range-") as empty:
         loop = RangeLoop(_long_enough(config, train.num_rows), model, splits, group, open_checkpoints(empty))
