@@ -47,6 +47,11 @@ class Request:
                 return found
         return None
 
+    def header_text(self, name: str) -> str | None:
+        """The same as text."""
+        value = self.header(name.encode())
+        return None if value is None else value.decode("latin-1")
+
     async def body(self) -> bytes:
         """The whole body. Raises TooLarge before more than MAX_BODY_BYTES are held, ClientLeft when it is cut.
 

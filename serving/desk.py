@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from fairlead.inference.repository import Repository, Served
 from serving.answers import Stamp
-from serving.exchange import Answered, Door, Exchange, Observer
+from serving.exchange import Answered, Door, Exchange, Observer, no_header
 from serving.failures import NotReady, status_of
 from serving.interface import Interface, interface_of
 from serving.questions import Question
@@ -60,12 +60,13 @@ class Desk:
         model: str,
         version: str,
         read: Callable[[Interface], Awaitable[tuple[Question, float | None]]],
+        header: Callable[[str], str | None] = no_header,
     ) -> Answered:
         """Answer one request, which `read` reads once its model is found, with the seconds that its caller waits.
 
         Raises what the caller has to know: see failures.STATUSES.
         """
-        exchange = Exchange(door, model)
+        exchange = Exchange(door, model, header)
         for observer in self.observers:
             observer.began(exchange)
         try:

@@ -1,7 +1,7 @@
 """One request and how it ended, for whoever counts, logs or keeps it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -28,6 +28,11 @@ class Answered:
     """Of the version that answered."""
 
 
+def no_header(_: str) -> str | None:
+    """Of a request that came without headers."""
+    return None
+
+
 @dataclass(slots=True)
 class Exchange:
     """Filled in while the request is answered; what never came to be stays as it is here."""
@@ -36,6 +41,8 @@ class Exchange:
     """The protocol."""
     model: str
     """The name that the caller used."""
+    header: Callable[[str], str | None] = no_header
+    """A header of HTTP or the metadata of gRPC by its name in lower case; read by who wants one."""
     started: float = field(default_factory=time.perf_counter)
     """When it came, by time.perf_counter."""
     served: Served | None = None

@@ -1,14 +1,10 @@
 """The metrics of kserve's own server, by the same names, for the dashboards that are built on them."""
 
-from prometheus_client import CollectorRegistry, GCCollector, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client import Histogram
 
 from serving.exchange import Exchange
+from serving.metrics import REGISTRY
 
-# Not the process's default: whoever imports kserve beside this has these names there already.
-REGISTRY = CollectorRegistry()
-ProcessCollector(registry=REGISTRY)
-PlatformCollector(registry=REGISTRY)
-GCCollector(registry=REGISTRY)
 PREPROCESS = Histogram("request_preprocess_seconds", "pre-process request latency", ["model_name"], registry=REGISTRY)
 PREDICT = Histogram("request_predict_seconds", "predict request latency", ["model_name"], registry=REGISTRY)
 POSTPROCESS = Histogram(

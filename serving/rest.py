@@ -1,10 +1,10 @@
 """The REST door: KServe's V1, the Open Inference Protocol's V2, and one JSON sentence for every failure."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 import fairlead
 from fairlead.inference.repository import Served
@@ -13,6 +13,7 @@ from serving.answers import Stamp
 from serving.asgi import (
     JSON_TYPE,
     ClientLeft,
+    Handler,
     NoRoute,
     Receive,
     Request,
@@ -26,7 +27,7 @@ from serving.desk import Desk
 from serving.failures import RETRIED, InvalidRequest, retry_after, status_of
 from serving.interface import Interface, interface_of
 from serving.jsonbody import read_object
-from serving.kserve_metrics import REGISTRY
+from serving.metrics import exposed
 from serving.questions import Question
 
 # Milliseconds that the caller will wait for the answer.
@@ -41,7 +42,8 @@ UNREAD = (408, 413)
 class RestDoor:
     """The ASGI application."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, more: Sequence[tuple[str, str, Handler]] = ()) -> None:
+        """`more` are handlers by method and path besides those of the protocols."""
         self.desk = desk
         self.routes = Routes()
         for method, path, handler in (
@@ -65,6 +67,7 @@ class RestDoor:
             ("POST", "/v2/repository/models/{model}/load", self.load),
             ("POST", "/v2/repository/models/{model}/unload", self.unload),
             ("GET", "/metrics", self.metrics),
+            *more,
         ):
             self.routes.add(method, path, handler)
 
@@ -104,7 +107,7 @@ class RestDoor:
             seconds = _timeout(request)
             return v1.read(read_object(await request.body(), v1.EXAMPLE), interface), seconds
 
-        answered = await self.desk.answer("v1", request.parts["model"], "", read)
+        answered = await self.desk.answer("v1", request.parts["model"], "", read, request.header_text)
         body = orjson.dumps(v1.written(answered.question, answered.answers, answered.stamp))
         return Response(body, headers=[JSON_TYPE, *_stamped(answered.stamp)])
 
@@ -116,7 +119,7 @@ class RestDoor:
             return v2.read(await request.body(), request.header(v2.JSON_LENGTH), interface), seconds
 
         model, version = request.parts["model"], request.parts.get("version", "")
-        answered = await self.desk.answer("v2", model, version, read)
+        answered = await self.desk.answer("v2", model, version, read, request.header_text)
         body, size = v2.written(answered)
         headers = _stamped(answered.stamp)
         if size is None:
@@ -179,9 +182,10 @@ class RestDoor:
         self.desk.models().get(name)
         raise InvalidRequest(f"unload: this server serves {name} until it ends; stop the server instead")
 
-    async def metrics(self, _: Request) -> Response:
+    async def metrics(self, request: Request) -> Response:
         """Prometheus's."""
-        return Response(generate_latest(REGISTRY), headers=[(b"content-type", CONTENT_TYPE_LATEST.encode())])
+        content, content_type = exposed(request.header_text("accept"))
+        return Response(content, headers=[(b"content-type", content_type.encode())])
 
 
 def server_metadata() -> dict[str, Any]:

@@ -56,7 +56,10 @@ class RpcDoor:
         async def read(interface: Interface) -> tuple[Question, float | None]:
             return read_question(request, interface), context.time_remaining()
 
-        answered = await self.desk.answer("grpc", request.model_name, request.model_version, read)
+        def header(name: str) -> str | None:
+            return next((value for key, value in context.invocation_metadata() if key == name), None)
+
+        answered = await self.desk.answer("grpc", request.model_name, request.model_version, read, header)
         context.set_trailing_metadata(answered.stamp.headers())
         return written(answered)
 

@@ -23,9 +23,12 @@ import uvloop
 
 from fairlead.errors import ConfigError, FairleadError
 from fairlead.stage import disk_sentence
+from serving.journal_options import add_arguments
+from serving.requestlog import set_format
 
 if TYPE_CHECKING:
     from fairlead.inference.engine import Engine
+    from serving.asgi import Handler
     from serving.desk import Desk
 
 logger = logging.getLogger("fairlead.serving")
@@ -67,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--log-level", choices=["debug", "info", "warning"], default="info", help="debug: also tracebacks"
     )
+    add_arguments(parser)
     # For whoever starts this server with a pipe as its standard input: the end of the pipe ends it.
     parser.add_argument("--die-with-parent", action="store_true", help=argparse.SUPPRESS)
     return parser
@@ -81,6 +85,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         options = build_parser().parse_args(argv)
         logging.getLogger("fairlead").setLevel(options.log_level.upper())
+        set_format(options.log_format)
         if options.die_with_parent:
             _die_with_parent()
         return _serve_model(options)
@@ -123,7 +128,7 @@ def _serve_model(options: argparse.Namespace) -> int:
     grpc_port = default_grpc if options.grpc_port is None else options.grpc_port
     name = options.model_name or engine.manifest.project
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(engine, name, options.host, http_port, grpc_port))
+        runner.run(_serve(engine, name, options, http_port, grpc_port))
     return 0
 
 
@@ -135,18 +140,26 @@ def _locate(model: str) -> Path:
     return fetch_version(model)
 
 
-async def _serve(engine: "Engine", name: str, host: str, http_port: int, grpc_port: int) -> None:
+async def _serve(engine: "Engine", name: str, options: argparse.Namespace, http_port: int, grpc_port: int) -> None:
     from fairlead.inference.repository import Repository, Served
     from serving.desk import Desk
-    from serving.kserve_metrics import KserveMetrics
-    from serving.requestlog import RequestLog
+    from serving.journal import Journal
+    from serving.journal_rest import JournalDoor
+    from serving.metrics_observers import EngineMetrics, loaded
     from serving.rpc import build_server
 
-    desk, repository = Desk([KserveMetrics(), RequestLog()]), Repository([Served(name, engine)])
-    desk.open(repository)
-    with contextlib.closing(_bind(host, http_port)) as listening, contextlib.closing(repository):
+    host = options.host
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(contextlib.closing(_bind(host, http_port)))
+        journal = stack.enter_context(contextlib.closing(Journal(options)))
+        served = Served(name, engine, observer=EngineMetrics())
+        repository = stack.enter_context(contextlib.closing(Repository([served])))
+        desk = Desk(journal.observers)
+        desk.open(repository)
+        loaded(served)
+        about = stack.enter_context(contextlib.closing(JournalDoor(desk, journal.log)))
         rpc, grpc_port = build_server(desk, host, grpc_port)
-        rest = _Rest(_uvicorn_config(desk))
+        rest = _Rest(_uvicorn_config(desk, about.handlers()))
         stopping = _stop_on_signals()
         serving = asyncio.create_task(rest.serve(sockets=[listening]))
         await rpc.start()
@@ -168,11 +181,11 @@ async def _wait_until_answering(rest: "_Rest", serving: "asyncio.Task[None]") ->
         raise FairleadError("serving: the REST server ended before it answered; see its log above")
 
 
-def _uvicorn_config(desk: "Desk") -> uvicorn.Config:
+def _uvicorn_config(desk: "Desk", more: "Sequence[tuple[str, str, Handler]]" = ()) -> uvicorn.Config:
     from serving.rest import RestDoor
 
     return uvicorn.Config(
-        RestDoor(desk),
+        RestDoor(desk, more),
         interface="asgi3",
         http="httptools",
         ws="none",

@@ -17,38 +17,39 @@ from tests.tiny import LABELS, make_version
 @pytest.fixture
 def register(tmp_path: Path) -> Callable[[int], Path]:
     """Register the tiny version under the next number, as champion; returns the folder it was made in."""
+    return lambda seed: register_version(tmp_path, seed)
 
-    def register_version(seed: int) -> Path:
-        with open_registry() as registry:
-            reservation = registry.reserve_version("support_topics", f"closure {seed}")
-            folder = make_version(tmp_path / f"made-{seed}", number=reservation.number, seed=seed)
-            manifest = read_manifest(folder)
-            training = manifest.training
-            summary = SplitSummary(num_rows=1, digest=of_bytes(b"rows"), label_counts=dict.fromkeys(LABELS, 1))
-            data = DataManifest(
-                digest=training.data_digest,
-                labels=LABELS,
-                splits=dict.fromkeys(("train", "validation", "test"), summary),
-                sources={"train": "a.csv"},
-                source_digests={"a.csv": of_bytes(b"a")},
-                config={},
-                findings={},
-            )
-            registry.record_data_version(data, "data/x/")
-            registry.start_run(
-                training.run_id,
-                training.project,
-                training.data_digest,
-                training.tokens_digest,
-                training.config,
-                0,
-                training.environment,
-                training.code,
-            )
-            prefix = version_prefix("support_topics", reservation.number)
-            publish(open_store(places.store_url()), folder, prefix, last=MODEL_MANIFEST)
-            registry.commit_version(manifest, prefix)
-            registry.set_alias("support_topics", CHAMPION, reservation.number)
-        return folder
 
-    return register_version
+def register_version(tmp_path: Path, seed: int) -> Path:
+    """The same in the places that the environment names."""
+    with open_registry() as registry:
+        reservation = registry.reserve_version("support_topics", f"closure {seed}")
+        folder = make_version(tmp_path / f"made-{seed}", number=reservation.number, seed=seed)
+        manifest = read_manifest(folder)
+        training = manifest.training
+        summary = SplitSummary(num_rows=1, digest=of_bytes(b"rows"), label_counts=dict.fromkeys(LABELS, 1))
+        data = DataManifest(
+            digest=training.data_digest,
+            labels=LABELS,
+            splits=dict.fromkeys(("train", "validation", "test"), summary),
+            sources={"train": "a.csv"},
+            source_digests={"a.csv": of_bytes(b"a")},
+            config={},
+            findings={},
+        )
+        registry.record_data_version(data, "data/x/")
+        registry.start_run(
+            training.run_id,
+            training.project,
+            training.data_digest,
+            training.tokens_digest,
+            training.config,
+            0,
+            training.environment,
+            training.code,
+        )
+        prefix = version_prefix("support_topics", reservation.number)
+        publish(open_store(places.store_url()), folder, prefix, last=MODEL_MANIFEST)
+        registry.commit_version(manifest, prefix)
+        registry.set_alias("support_topics", CHAMPION, reservation.number)
+    return folder

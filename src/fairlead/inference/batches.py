@@ -51,6 +51,7 @@ class Batches:
                 job.results[item.index] = answer
             if not job.remaining or job.error:
                 done[job] = None
+        _mark(items, started)
         hand_back(done)
         self._report(items, sum(isinstance(answer, Exception) for answer in answers), started)
 
@@ -96,3 +97,10 @@ class Batches:
                 failed=failed,
             )
         )
+
+
+def _mark(items: Sequence[Item], started: float) -> None:
+    ended = time.perf_counter()
+    for item in items:
+        if marks := item.job.marks:
+            marks.computing, marks.computed = marks.computing or started, ended

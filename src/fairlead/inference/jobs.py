@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from fairlead.inference.observing import MARKS, Marks
+
 TokenIds = list[int]
 
 
@@ -31,6 +33,8 @@ class Job:
     """time.perf_counter() when it came."""
     error: Exception | None = None
     """What the first of its texts failed with."""
+    marks: Marks | None = field(default_factory=MARKS.get)
+    """Where its caller wants to know what was done when."""
     ended: bool = False
     """Whether its place was given back: it is answered, has failed, or its caller has left."""
 

@@ -1,7 +1,26 @@
 """What the engine tells whoever counts, without knowing who does."""
 
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
+
+
+@dataclass(slots=True)
+class Marks:
+    """When the parts of one request were done, by time.perf_counter(); 0 for what did not come to be."""
+
+    reading: float = 0.0
+    """Its first text began to be tokenized."""
+    read: float = 0.0
+    """Its last text was tokenized."""
+    computing: float = 0.0
+    """The first batch with a text of it began."""
+    computed: float = 0.0
+    """The last batch with a text of it ended."""
+
+
+MARKS: ContextVar[Marks | None] = ContextVar("marks", default=None)
+"""Set by whoever asks and wants to know; costs nothing where it is not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,9 +85,17 @@ class Reader:
             for part in parts:
                 self._read(flow, [part])
             return None
+        _mark(parts, now)
         items = [Item(part.job, index, ids := next(rows), len(ids)) for part in parts for index in part.indices]
         return self._scheduler.put(flow, items)
 
     def _refuse(self, job: Job, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"[:200]
         job.fail(DataError(f"text: it cannot be tokenized ({reason}); correct it"))
+
+
+def _mark(parts: Sequence[Slice], started: float) -> None:
+    ended = time.perf_counter()
+    for part in parts:
+        if marks := part.job.marks:
+            marks.reading, marks.read = marks.reading or started, ended
