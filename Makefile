@@ -43,8 +43,9 @@ kill-matrix: $(BIN)/.installed-dev ## Kill training KILLS times at moments drawn
 compile: $(BIN)/.installed ## Write the KFP package of the pipeline to build/training.yaml
 	$(BIN)/fairlead compile --output build/training.yaml
 
-manifests: $(BIN)/.installed ## Write the Kubernetes-native pipeline to manifests/base/pipelines/ 
+manifests: $(BIN)/.installed ## Write what is generated in manifests/: the Kubernetes-native pipeline and the dashboards
 	$(BIN)/fairlead compile --kubernetes --output manifests/base/pipelines/training.yaml
+	PYTHONPATH=. $(BIN)/python -m manifests.dashboards
 
 images: ## Build the container images with docker or buildah
 	./components/build-images.sh

@@ -66,6 +66,7 @@ REFUSED = _counter(
     "fairlead_refused", "Requests refused (overloaded) or given up (deadline, cancelled).", [*VERSION, "reason"]
 )
 CAPACITY = _gauge("fairlead_capacity_texts_per_second", "What the version can do here, as measured.", VERSION)
+CAPACITY_TOKENS = _gauge("fairlead_capacity_tokens_per_second", "The same in tokens.", VERSION)
 STATE = _gauge("fairlead_model_state", "Processes in which the version is in this state.", [*VERSION, "state"])
 
 LOG_RECORDS = _counter("fairlead_prediction_log_records", "Records of the prediction log.", ["outcome"])

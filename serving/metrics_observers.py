@@ -60,6 +60,7 @@ def loaded(served: Served) -> None:
     labels = (served.name, served.manifest.name, served.variant)
     metrics.set_state(*labels, "ready")
     metrics.CAPACITY.labels(*labels).set(served.capacity.texts_per_second)
+    metrics.CAPACITY_TOKENS.labels(*labels).set(served.capacity.tokens_per_second)
 
 
 def unloaded(served: Served) -> None:
@@ -67,6 +68,7 @@ def unloaded(served: Served) -> None:
     labels = (served.name, served.manifest.name, served.variant)
     metrics.set_state(*labels, "")
     metrics.CAPACITY.labels(*labels).set(0)
+    metrics.CAPACITY_TOKENS.labels(*labels).set(0)
     metrics.QUEUE_TOKENS.labels(*labels).set(0)
 
 

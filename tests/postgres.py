@@ -30,7 +30,7 @@ def postgres_server() -> Iterator[str]:
     if given:
         yield given
         return
-    programs = _programs()
+    programs = find_programs()
     if programs is None:
         pytest.skip(f"no PostgreSQL here: set {SERVER_ENV}, or install Debian's package postgresql")
     with _server(programs) as url:
@@ -43,12 +43,12 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
     from sqlalchemy import make_url
 
     name = f"fairlead_{uuid.uuid4().hex}"
-    _execute(postgres_server, f'CREATE DATABASE "{name}"')
+    execute(postgres_server, f'CREATE DATABASE "{name}"')
     yield make_url(postgres_server).set(database=name).render_as_string(hide_password=False)
-    _execute(postgres_server, f'DROP DATABASE "{name}" WITH (FORCE)')
+    execute(postgres_server, f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
-def _programs() -> Path | None:
+def find_programs() -> Path | None:
     found = shutil.which("initdb")
     folders = [Path(found).resolve().parent] if found else []
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
@@ -115,7 +115,7 @@ def _account() -> dict[str, Any]:
     pytest.skip("PostgreSQL does not run as root, and there is no user postgres or nobody")
 
 
-def _execute(url: str, statement: str) -> None:
+def execute(url: str, statement: str) -> None:
     import psycopg
 
     with psycopg.connect(url, autocommit=True) as connection:

@@ -6,13 +6,9 @@ import typer
 
 from fairlead.cli.output import JsonOption, print_json
 
-app = typer.Typer(help="The registry's database: bring its tables up to date.", no_args_is_help=True)
-
-
-@app.callback()
-def _options() -> None:
-    # With a callback typer keeps `upgrade` a command of its own.
-    pass
+app = typer.Typer(
+    help="The registry's database: bring its tables up to date, export what it knows.", no_args_is_help=True
+)
 
 
 @app.command()
@@ -40,3 +36,34 @@ def upgrade(
     verb = "would be" if dry_run else "is"
     state = "is up to date" if before == HEAD else f"{verb} upgraded from {before or 'nothing'}"
     print(f"{database.url}: {state}, at {HEAD}")
+
+
+@app.command()
+def export(
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: a free port.")] = 9108,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Serve what the registry knows of runs and versions as Prometheus metrics, until Ctrl-C."""
+    import signal
+    import threading
+
+    from prometheus_client import CollectorRegistry, start_http_server
+
+    from fairlead.cluster.exporter import RegistryCollector
+    from fairlead.errors import ConfigError
+    from fairlead.registry import open_registry
+
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    collected = CollectorRegistry()
+    with open_registry() as registry:
+        collected.register(RegistryCollector(registry))
+        try:
+            server, thread = start_http_server(port, host, collected)
+        except OSError as error:
+            raise ConfigError(f"--port: {host}:{port} cannot be bound ({error.strerror}); choose another") from error
+        print(f"http://{host}:{server.server_address[1]}/metrics", flush=True)
+        stopping.wait()
+        server.shutdown()
+        thread.join()

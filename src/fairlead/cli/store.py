@@ -9,15 +9,9 @@ import typer
 from fairlead.cli.output import JsonOption, print_json, print_table
 from fairlead.errors import ConfigError, Conflict
 
-app = typer.Typer(help="The object store: remove what was left behind.", no_args_is_help=True)
+app = typer.Typer(help="The object store: remove what was left behind, verify what is there.", no_args_is_help=True)
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-@app.callback()
-def _options() -> None:
-    # With a callback typer keeps `gc` a command of its own.
-    pass
 
 
 @app.command()
@@ -57,6 +51,34 @@ def gc(
     rows = [{"what": name, "objects": count, "": verb} for name, count in removed.items()]
     rows += [{"what": name, "objects": None, "": f"kept: {reason}"} for name, reason in kept.items()]
     print_table(rows, "nothing to remove")
+
+
+@app.command()
+def verify(
+    project: Annotated[str | None, typer.Argument(help="The project. Default: all.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Hold every file of every registered version against its digest; exit 2 when one is missing or differs."""
+    from dataclasses import asdict
+
+    from fairlead import places
+    from fairlead.cli.display import Display
+    from fairlead.cli.relay import relayed
+    from fairlead.errors import IntegrityError
+    from fairlead.registry import open_registry
+    from fairlead.registry.verification import verify_versions
+
+    with Display([], sys.stderr) as display, relayed(display.on_event), open_registry() as registry:
+        found = list(verify_versions(registry, places.store_url(), project))
+    if as_json:
+        print_json([asdict(one) for one in found])
+    else:
+        rows = [
+            {"version": v.version, "files": v.files, "bytes": v.size_bytes, "": v.problem or "whole"} for v in found
+        ]
+        print_table(rows, "no model version yet")
+    if broken := [one.version for one in found if one.problem]:
+        raise IntegrityError(f"store: {len(broken)} of {len(found)} versions differ ({broken[0]}); restore them")
 
 
 def _prune(named: str, unused: float, dry_run: bool, removed: dict[str, int], kept: dict[str, str]) -> None:
