@@ -21,7 +21,7 @@ from fairlead.errors import FairleadError, IntegrityError
 from fairlead.events import Progress
 from fairlead.formats.tokens import TokenArrays
 from fairlead.training.batching import vocabulary
-from fairlead.training.batching.batches import MicroBatch, Rows, make_plan, micro_batches
+from fairlead.training.batching.batches import MicroBatch, Rows, make_plan
 from fairlead.training.batching.passes import Pass, Passes
 from fairlead.training.checkpoints.format import BLOCKED, SKIPPED, Best, Checkpoints, State
 from fairlead.training.checkpoints.parts import ModelPart, OptimizerPart, Part
@@ -32,7 +32,6 @@ from fairlead.training.launching.distributed import Group
 from fairlead.training.models.headnorm import HeadNorms, fold_head_norm
 from fairlead.training.objective.scores import is_better
 from fairlead.training.objective.tasks import Splits, make_task
-from fairlead.training.precision import REDUCED
 from fairlead.training.updates.averaging import WeightAverage
 from fairlead.training.updates.gradients import GradientExchange
 from fairlead.training.updates.layers import freeze
@@ -47,9 +46,6 @@ from fairlead.training.watch.heartbeat import Phase
 from fairlead.training.watch.memory import MicroBatchBudget, release
 from fairlead.training.watch.metrics import MetricLog, from_rows, to_rows
 from fairlead.training.watch.trouble import Trouble, error_of
-
-# The rows of a validation batch need no memory for gradients.
-VALIDATION_BUDGET_FACTOR = 2
 
 
 class Loop:
@@ -74,19 +70,15 @@ class Loop:
         self._vocabulary = vocabulary.reduce(self.model, (splits.train, splits.validation), splits.pad_token_id)
         self.splits = splits if self._vocabulary is None else self._vocabulary.translate(splits)
         self.task = make_task(config, self.model, self.splits, group.device)
-        self._passes = Passes(config, self.model, self.splits.train, self.splits.pad_token_id)
-        self._pieces = micro_batches(
-            _all_rows(splits.validation),
-            splits.validation.lengths,
-            config.micro_batch_tokens * VALIDATION_BUDGET_FACTOR,
-            self._passes.overhead,
-        )
+        longest = max(int(split.lengths.max()) for split in (splits.train, splits.validation))
+        self._passes = Passes(config, self.model, self.splits.train, self.splits.pad_token_id, longest)
+        self._pieces = self._passes.pieces(splits.validation)
         self.figures = Figures(self.task.metric, group, self.plan.num_steps, self._validate_every)
         freeze(self.model, config)
         self._shards = Shards(self._passes.network, group) if config.parallel == "fsdp" else None
         if self._shards and self._vocabulary:
             self._vocabulary = self._vocabulary.of(self.model)
-        _freeze_unreached(self.model, self._loss(self._passes.network, 0, _smallest(splits.train)))
+        _freeze_unreached(self.model, self._loss(self._passes.computing, 0, _smallest(splits.train)))
         self._assemble()
         self._saver = Saver(checkpoints, self.parts, config.keep_checkpoints)
         self.state = self._resume()
@@ -225,7 +217,7 @@ class Loop:
     def _check_finite(self, trouble: Trouble) -> None:
         """Raise NumericalError before anything that is not a number reaches the weights."""
         if trouble.is_real:
-            network = self._passes.network
+            network = self._passes.computing
 
             def row_loss(rows: Rows) -> torch.Tensor:
                 return self._loss(network, trouble.step, Pass([(0, rows)]))
@@ -266,9 +258,7 @@ class Loop:
         """The summed loss of the texts of a pass."""
         with self.figures.waiting():
             batch = self._passes.batch(step, of)
-        dtype = REDUCED.get(self.config.precision)
-        with torch.autocast(self.group.device.type, dtype, enabled=dtype is not None):
-            logits = network(batch)
+        logits = self._passes.logits(network, batch)
         # Only tasks of whole texts have models that take a pack, and they read its labels alone.
         return self.task.losses(logits, cast(MicroBatch, batch)).sum()
 
@@ -277,7 +267,7 @@ class Loop:
         splits, began = self.splits, time.monotonic()
         with self.average.applied():
             metrics = validate(
-                *(self.model, self.task, splits.validation, self._pieces, splits.pad_token_id),
+                *(self._passes, self.task, splits.validation, self._pieces),
                 *(self.group, self.stop_requested, self._shards is not None),
             )
         if metrics is None:
@@ -380,13 +370,13 @@ class Loop:
         resumed run sums as one that was never interrupted.
         """
         if self._exchange is None:
-            return self._passes.network
+            return self._passes.computing
         device_ids = [self.group.device.index] if self.group.device.type == "cuda" else None
         with warnings.catch_warnings():
             # Newer torch would have it named forward_sync_buffers, which older torch does not know.
             warnings.simplefilter("ignore", FutureWarning)
             ddp = DistributedDataParallel(
-                self._passes.network, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True
+                self._passes.computing, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True
             )
         one = _smallest(self.splits.train)
         self._exchange.attach(ddp, lambda: torch.autograd.backward(self._loss(ddp, 0, one) * 0.0))

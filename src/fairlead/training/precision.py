@@ -11,8 +11,6 @@ from fairlead.training.launching.calibration import bfloat16_gain
 CPUINFO = Path("/proc/cpuinfo")
 # Without them bfloat16 is converted number by number.
 BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
-# What autocast computes in; fp32 is not autocast.
-REDUCED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # Seen: 2.2 (AVX512-BF16 of AMD), 6 to 8 (AMX), 0.5 to 0.6 (AVX512-BF16 of Intel); the bound is far from all of them.
 LEAST_GAIN = 1.2
 

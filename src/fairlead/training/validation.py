@@ -1,13 +1,14 @@
 """Scores a model on the validation split, shared out over all processes and gathered exactly."""
 
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import torch
-from torch import nn
 
 from fairlead.events import Progress
 from fairlead.formats.tokens import TokenArrays
-from fairlead.training.batching.batches import Rows, collate
+from fairlead.training.batching.batches import MicroBatch, Rows
+from fairlead.training.batching.passes import Passes
 from fairlead.training.launching.distributed import Group
 from fairlead.training.objective.tasks import Task
 from fairlead.training.watch import heartbeat
@@ -17,16 +18,17 @@ from fairlead.training.watch.memory import in_parts
 
 @torch.no_grad()
 def validate(
-    model: nn.Module,
+    passes: Passes,
     task: Task,
     arrays: TokenArrays,
     pieces: list[Rows],
-    pad_token_id: int,
     group: Group,
     stop_requested: Callable[[], bool],
     in_step: bool = False,
 ) -> dict[str, float] | None:
     """The validation metrics, the same on every process and at any number of them; None when told to stop.
+
+    They are computed as training computes: in its arithmetic, and without padding where it has none.
 
     Each process fills in its own rows of a table of zeros, so the sum over processes is the whole
     table without rounding. `in_step`: every process computes as many passes and stops in the same one, as a model
@@ -39,12 +41,13 @@ def validate(
 
     def score(rows: Rows, counts: bool = True) -> None:
         heartbeat.mark(Phase.VALIDATING)
-        batch = collate(arrays, rows, pad_token_id).to(group.device)
-        logits = model(input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT).logits
+        order, batch = passes.scoring_batch(arrays, rows)
+        logits = passes.logits(passes.computing, batch)
         if counts:
-            table[rows] = task.keep(logits, batch).float().cpu()
+            # Only tasks of whole texts have models that take a pack, and they read its labels alone.
+            table[order] = task.keep(logits, cast(MicroBatch, batch)).float().cpu()
 
-    model.eval()
+    passes.computing.eval()
     for rows, counts in _turns(pieces, group):
         if not (counts or in_step):
             continue
@@ -58,7 +61,7 @@ def validate(
             in_parts(rows, score)
         if counts and group.is_first:
             progress.advance(len(rows))
-    model.train()
+    passes.computing.train()
     whole = group.sum(table.to(group.device)).cpu().numpy()
     if whole[-1, 0] > 0:
         return None

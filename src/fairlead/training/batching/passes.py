@@ -31,11 +31,14 @@ from fairlead.training.config import TrainConfig
 from fairlead.training.models import dropout
 from fairlead.training.models.dropout import GroupSize
 from fairlead.training.models.packed_models import Forward, packed_forward
+from fairlead.training.models.working_copy import WorkingCopy
 
 # A batch has about this many groups at least, so that up to as many processes find equal work.
 NUM_SHARES = 8
 # Tokens whose attention costs as much as one more group in a pass.
 GROUP_OVERHEAD = 64
+# What a scoring pass takes by what a training pass does: its rows need no memory for gradients.
+SCORING_FACTOR = 2
 # On a GPU variable-length attention wants no groups by length: as few as the memory allows.
 WHOLE = 1 << 40
 
@@ -69,13 +72,19 @@ class Network(nn.Module):
 class Passes:
     """Cuts the global batches of one run."""
 
-    def __init__(self, config: TrainConfig, model: nn.Module, arrays: TokenArrays, pad_token_id: int) -> None:
+    def __init__(
+        self, config: TrainConfig, model: nn.Module, arrays: TokenArrays, pad_token_id: int, longest: int
+    ) -> None:
+        """`arrays` is the training split, `longest` the tokens of the longest text of any split that is read."""
         self.config, self.arrays, self.pad_token_id = config, arrays, pad_token_id
         self.lengths = arrays.lengths
         self.budget = config.micro_batch_tokens
         self.overhead = overhead_tokens(_num_working_parameters(model))
-        packed = packed_forward(model, int(self.lengths.max()))
+        packed = packed_forward(model, longest)
         self.network = Network(model, packed, config.activation_checkpointing)
+        self.autocast = autocast_type(config)
+        works_in_copy = config.precision == "bf16" and self.autocast is None
+        self.computing = WorkingCopy(self.network, torch.bfloat16) if works_in_copy else self.network
 
     @property
     def device(self) -> torch.device:
@@ -109,6 +118,25 @@ class Passes:
         self.network.masks.begin(self.config.seed, step, packed.groups)
         return packed
 
+    def logits(self, network: nn.Module, batch: MicroBatch | Pack) -> torch.Tensor:
+        """The logits that `network` (`computing`, or what wraps it) gives, in the arithmetic of the run."""
+        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+            found: torch.Tensor = network(batch)
+        return found
+
+    def pieces(self, arrays: TokenArrays) -> list[Rows]:
+        """The rows of a split in what one pass takes that leaves no gradients."""
+        overhead = self.overhead if self.network.packed is None else WHOLE
+        rows = np.arange(arrays.num_rows)
+        return micro_batches(rows, arrays.lengths, self.config.micro_batch_tokens * SCORING_FACTOR, overhead)
+
+    def scoring_batch(self, arrays: TokenArrays, rows: Rows) -> tuple[Rows, MicroBatch | Pack]:
+        """The tensors of a pass over `rows` that scores them, and the rows in the order of its logits."""
+        if self.network.packed is None:
+            return rows, collate(arrays, rows, self.pad_token_id).to(self.device)
+        groups = micro_batches(rows, arrays.lengths, self.config.micro_batch_tokens * SCORING_FACTOR, GROUP_OVERHEAD)
+        return np.concatenate(groups), pack(arrays, list(enumerate(groups)), self.device)
+
     @property
     def _unites(self) -> bool:
         """Whether a pass takes several groups. On a GPU torch draws the masks, which belong to a whole pass."""
@@ -136,6 +164,18 @@ def _recompute_layers(model: nn.Module) -> None:
     # The second is its older name in transformers 5.
     names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
     next(getattr(model, name) for name in names if hasattr(model, name))()
+
+
+def autocast_type(config: TrainConfig) -> torch.dtype | None:
+    """What autocast computes in; None where weights are computed with as they are, or in a working copy.
+
+    Layers that are computed again in the backward pass find the weights themselves there, and shards are gathered as
+    they are: then bf16 is autocast.
+    """
+    if config.precision == "fp16":
+        return torch.float16
+    no_copy = config.activation_checkpointing or config.parallel == "fsdp"
+    return torch.bfloat16 if config.precision == "bf16" and no_copy else None
 
 
 def _num_working_parameters(model: nn.Module) -> int:

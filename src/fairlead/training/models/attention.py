@@ -195,7 +195,8 @@ class _Attention(torch.autograd.Function):
                 if not layout.even:
                     num_rows, longest = layout.group.num_rows, layout.group.longest
                     scores_GQL.view(num_rows, num_heads, -1, longest).add_(layout.bias_B11L)
-                probs_GQL = torch.softmax(scores_GQL, -1, dtype=torch.float32).to(q.dtype)
+                # In float32 inside of the kernel, whatever it reads and writes.
+                probs_GQL = torch.softmax(scores_GQL, -1)
                 keep_GQL = _keep(masks, layer, layout, probability, probs_GQL)
                 dropped = probs_GQL if keep_GQL is None else probs_GQL * keep_GQL
                 out = torch.bmm(dropped, v)

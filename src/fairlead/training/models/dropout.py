@@ -13,6 +13,7 @@ Shapes: R rows of a tensor (tokens, or texts), W numbers a row.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,14 +91,28 @@ class Dropout(nn.Dropout):
         self.masks, self.site = masks, site
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """In float32 whatever `x` is: what follows is a residual sum or a normalisation in float32."""
+        """Shape and type of `x`."""
         if not self.training or self.p == 0:
             return x
         if x.device.type != "cpu":
             return F.dropout(x, self.p, training=True)
-        x = x.float()
-        # Multiplied in place of torch's masked operations on booleans, which are not vectorised.
-        return x * self.masks.keep(self.site, self.p, x).mul_(kept_scale(self.p))
+        out: torch.Tensor = _Masked.apply(x, self.masks.keep(self.site, self.p, x), kept_scale(self.p))  # type: ignore[no-untyped-call]
+        return out
+
+
+class _Masked(torch.autograd.Function):
+    """x * keep * scale. Multiplied in place of torch's masked operations on booleans, which are not vectorised."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, keep: torch.Tensor, scale: float) -> torch.Tensor:
+        ctx.save_for_backward(keep)
+        ctx.scale = scale
+        return (x * keep).mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
+        (keep,) = ctx.saved_tensors
+        return (grad * keep).mul_(ctx.scale), None, None
 
 
 def install(model: nn.Module) -> Masks:

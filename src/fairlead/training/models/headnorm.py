@@ -100,7 +100,7 @@ class NormedLinear(nn.Linear):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Logits of shape (B, C) from features of shape (B, D)."""
-        return super().forward(self.norm(input))
+        return super().forward(self.norm(input).to(self.weight.dtype))
 
     @torch.no_grad()
     def folded(self) -> nn.Linear:

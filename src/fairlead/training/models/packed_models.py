@@ -94,8 +94,9 @@ def _modernbert(model: Any, pack: Pack, masks: Masks, recompute: bool) -> torch.
     if model.config.classifier_pooling == "cls":
         pooled_NW = x_TW.index_select(0, pack.starts_N)
     else:
-        sums_NW = x_TW.new_zeros(len(pack.starts_N), x_TW.shape[1]).index_add(0, pack.texts_T, x_TW)
-        pooled_NW = sums_NW / pack.lengths_N[:, None]
+        sums_NW = torch.zeros(len(pack.starts_N), x_TW.shape[1], device=x_TW.device)
+        # Hundreds of tokens are summed: in float32 whatever they are.
+        pooled_NW = (sums_NW.index_add(0, pack.texts_T, x_TW.float()) / pack.lengths_N[:, None]).to(x_TW.dtype)
     return torch.as_tensor(model.classifier(model.drop(model.head(pooled_NW))))
 
 
