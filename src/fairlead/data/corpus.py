@@ -5,23 +5,22 @@ spools documents in parts and remembers 44 bytes of each, of which 36 on disk; t
 which split each goes to; the second writes the splits.
 """
 
-import json
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from fairlead.data.assignment import DROPPED, Codes
-from fairlead.data.cleaning import DUPLICATE, FOLLOWS, KEEP, LEAKED, MEASURED, POOL, VALIDATION
+from fairlead.data.cleaning import DUPLICATE, FOLLOWS, KEEP, LEAKED, MEASURED, POLICIES, POOL, VALIDATION
 from fairlead.data.config import DataConfig
 from fairlead.data.document_splits import DocumentVerdicts, PositionCutter, judge_documents, split_documents
 from fairlead.data.document_spool import DocumentSpool, to_batch
 from fairlead.data.documents import Part, open_documents
-from fairlead.data.findings import SourceCount
-from fairlead.data.reading import STAGE, Meter, size_of
+from fairlead.data.findings import SourceCount, summarise
+from fairlead.data.first_pass import Local, SetAside, read_sources
+from fairlead.data.reading import STAGE, Meter
 from fairlead.data.spool import SCHEMA
 from fairlead.errors import DataError
 from fairlead.events import Progress
@@ -34,24 +33,22 @@ GROUP_CHARACTERS = 16 << 20
 SPLITS = (dataset.TRAIN, dataset.VALIDATION, dataset.TEST)
 
 
-class Source(Protocol):
-    """One source, local by now (ingest.Source)."""
-
-    name: str
-    address: str
-    path: Path
-
-
-def ingest_corpus(
-    config: DataConfig, sources: Sequence[Source], folder: Path, resolved: dict[str, Any]
-) -> DataManifest:
+def ingest_corpus(config: DataConfig, sources: Sequence[Local], folder: Path, resolved: dict[str, Any]) -> DataManifest:
     """Make a data version of documents in `folder`; its manifest is written last.
 
     `sources[0]` is the pool to train on; `resolved` are the settings for the record. Raises DataError
     when the text cannot be used.
     """
     spool = DocumentSpool(folder / ".spool", config.seed)
-    counts, digests, ends = _read(config, sources, spool, folder / dataset.REJECTED)
+    found = read_sources(
+        sources,
+        folder / dataset.REJECTED,
+        config.max_rejected_share,
+        lambda source, meter, set_aside: _read_source(source, config, spool, meter, set_aside),
+        lambda: spool.num_documents,
+    )
+    spool.finish()
+    ends = found.ends
     roles = [{dataset.TRAIN: POOL, dataset.VALIDATION: VALIDATION}.get(source.name, MEASURED) for source in sources]
     verdicts = judge_documents(spool.keys, ends, roles, config)
     names = [*SPLITS, *(source.name for source in sources if source.name not in SPLITS)]
@@ -65,34 +62,16 @@ def ingest_corpus(
         labels=[],
         splits=summaries,
         sources={source.name: redact(source.address) for source in sources},
-        source_digests=digests,
+        source_digests=found.digests,
         config=resolved,
-        findings=_findings(counts, ends, verdicts, config, by_position),
+        findings=_findings(found.counts, ends, verdicts, config, by_position),
     )
     dataset.write_manifest(folder, manifest)
     return manifest
 
 
-def _read(
-    config: DataConfig, sources: Sequence[Source], spool: DocumentSpool, rejected_path: Path
-) -> tuple[dict[str, SourceCount], dict[str, str], list[int]]:
-    """Pass one: each source's counts and digest by name, and the document after its last."""
-    progress = Progress(STAGE, "read", sum(size_of(source.path) for source in sources), "bytes")
-    counts, digests, ends = {}, {}, []
-    with rejected_path.open("w", encoding="utf-8") as rejected_file:
-        for source in sources:
-            meter = Meter(progress.advance)
-            counts[source.name] = _read_source(source, config, spool, meter, rejected_file)
-            digests[source.name] = meter.digest()
-            ends.append(spool.num_documents)
-            rejected_file.flush()
-            counts[source.name].check(config.max_rejected_share, rejected_path)
-    spool.finish()
-    return counts, digests, ends
-
-
 def _read_source(
-    source: Source, config: DataConfig, spool: DocumentSpool, meter: Meter, rejected_file: TextIO
+    source: Local, config: DataConfig, spool: DocumentSpool, meter: Meter, set_aside: SetAside
 ) -> SourceCount:
     where = redact(source.address)
     documents = open_documents(source.path, config, meter, where)
@@ -100,8 +79,7 @@ def _read_source(
     for pieces in documents.pieces:
         spool.add(pieces.parts)
         count.add(pieces.num_accepted, pieces.rejected)
-        for row in pieces.rejected:
-            rejected_file.write(json.dumps(row.to_dict(), ensure_ascii=False) + "\n")
+        set_aside(pieces.rejected)
     return count
 
 
@@ -194,27 +172,9 @@ def _check(summaries: dict[str, SplitSummary], config: DataConfig, where: str) -
 def _findings(
     counts: dict[str, SourceCount], ends: list[int], verdicts: DocumentVerdicts, config: DataConfig, by_position: bool
 ) -> dict[str, Any]:
-    """Totals, and the same for each source."""
-    by_source = {}
-    for i, (name, count) in enumerate(counts.items()):
-        fates = verdicts.fates[ends[i - 1] if i else 0 : ends[i]]
-        found = verdicts.counts.get(i, Counter())
-        by_source[name] = {
-            "rows_read": count.rows_read,
-            "rejected": count.rejected,
-            "rejected_reasons": dict(count.reasons),
-            **count.notes,
-            "documents": len(fates),
-            **{name: found[name] for name in ("duplicates_exact", "duplicates_normalised", "leaked")},
-            "dropped": {"leakage": int((fates == LEAKED).sum()), "duplicates": int((fates == DUPLICATE).sum())},
-        }
-    sums = ("rows_read", "rejected", "documents", "duplicates_exact", "duplicates_normalised", "leaked")
-    totals: dict[str, Any] = {name: sum(v[name] for v in by_source.values()) for name in sums}
-    totals["conflicts"] = 0
-    totals["rejected_reasons"] = dict(sum((count.reasons for count in counts.values()), Counter()))
-    totals["encoding"] = {name: v["encoding"] for name, v in by_source.items() if "encoding" in v}
-    totals["policies"] = {
-        policy: {"policy": getattr(config, policy), "dropped": sum(v["dropped"][policy] for v in by_source.values())}
-        for policy in ("leakage", "duplicates")
-    }
-    return totals | {"split": "position" if by_position else "documents", "by_source": by_source}
+    """What every ingest finds, and how many documents each source had."""
+    policies = {fate: POLICIES[fate] for fate in (LEAKED, DUPLICATE)}
+    findings = summarise(counts, ends, verdicts, config, policies)
+    for i, name in enumerate(counts):
+        findings["by_source"][name]["documents"] = ends[i] - (ends[i - 1] if i else 0)
+    return findings | {"documents": ends[-1], "split": "position" if by_position else "documents"}

@@ -2,13 +2,16 @@
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from fairlead.data.cleaning import POLICIES, Verdicts
+import numpy as np
+import numpy.typing as npt
+
+from fairlead.data.cleaning import POLICIES
 from fairlead.data.config import DataConfig
 from fairlead.data.rows import Rejected
 from fairlead.errors import DataError
@@ -62,13 +65,21 @@ class SourceCount:
         )
 
 
+class Judged(Protocol):
+    """What was decided for every row, or for every document."""
+
+    fates: npt.NDArray[np.uint8]
+    counts: dict[int, Counter[str]]
+
+
 def summarise(
     sources: dict[str, SourceCount],
     ends: list[int],
-    verdicts: Verdicts,
+    verdicts: Judged,
     config: DataConfig,
+    policies: Mapping[int, str] = POLICIES,
 ) -> dict[str, Any]:
-    """The manifest's findings: totals, and the same for each source."""
+    """The manifest's findings: totals, and the same for each source; `policies` are those that could drop something."""
     by_source = {}
     for i, (name, count) in enumerate(sources.items()):
         fates = verdicts.fates[ends[i - 1] if i else 0 : ends[i]]
@@ -79,19 +90,19 @@ def summarise(
             "rejected_reasons": dict(count.reasons),
             **count.notes,
             **{finding: found[finding] for finding in FINDINGS},
-            "dropped": {policy: int((fates == fate).sum()) for fate, policy in POLICIES.items()},
+            "dropped": {policy: int((fates == fate).sum()) for fate, policy in policies.items()},
         }
-    return {**_totals(by_source, config), "by_source": by_source}
+    return {**_totals(by_source, config, policies), "by_source": by_source}
 
 
-def _totals(by_source: dict[str, dict[str, Any]], config: DataConfig) -> dict[str, Any]:
+def _totals(by_source: dict[str, dict[str, Any]], config: DataConfig, policies: Mapping[int, str]) -> dict[str, Any]:
     values = by_source.values()
     totals: dict[str, Any] = {name: sum(v[name] for v in values) for name in ("rows_read", "rejected", *FINDINGS)}
     totals["rejected_reasons"] = dict(sum((Counter(v["rejected_reasons"]) for v in values), Counter()))
     totals["encoding"] = {name: v["encoding"] for name, v in by_source.items() if "encoding" in v}
     totals["policies"] = {
         policy: {"policy": getattr(config, policy), "dropped": sum(v["dropped"][policy] for v in values)}
-        for policy in POLICIES.values()
+        for policy in policies.values()
     }
     return totals
 

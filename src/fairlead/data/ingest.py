@@ -6,11 +6,10 @@ in memory. Then duplicates, conflicts and leaks are known and every row gets its
 writes the splits.
 """
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
@@ -21,8 +20,9 @@ from fairlead.data.config import DataConfig, IncrementalConfig
 from fairlead.data.corpus import ingest_corpus
 from fairlead.data.encodings import blocks_of
 from fairlead.data.findings import SourceCount, labels_alike, quantiles, summarise
+from fairlead.data.first_pass import SetAside, read_sources
 from fairlead.data.incremental import NEW_TEST, REPLAY, REPLAY_VALIDATION, RESERVED, SPLIT_OF, Parent, find_parent
-from fairlead.data.reading import STAGE, Meter, Reading, open_source, size_of
+from fairlead.data.reading import STAGE, Meter, Reading, open_source
 from fairlead.data.spool import Spool
 from fairlead.data.writing import write_splits
 from fairlead.errors import ConfigError, NotFound, StorageError
@@ -122,8 +122,14 @@ def publish_data(manifest: DataManifest, folder: Path) -> None:
 
 def _ingest(config: DataConfig, sources: list[Source], folder: Path, parent: Parent | None) -> DataManifest:
     spool = Spool(folder / SPOOL, config)
-    counts, digests, ends = _read(config, sources, spool, folder / dataset.REJECTED)
-    ids = spool.finish()
+    found = read_sources(
+        sources,
+        folder / dataset.REJECTED,
+        config.max_rejected_share,
+        lambda source, meter, set_aside: _read_source(source, config, spool, meter, set_aside),
+        lambda: spool.num_rows,
+    )
+    ends, ids = found.ends, spool.finish()
     spool.labels.settle(ids[: ends[0]], redact(sources[0].address))
     roles = {i: _role(source.name) for i, source in enumerate(sources)}
     progress = Progress(STAGE, "find duplicates", spool.num_rows, "rows")
@@ -142,7 +148,7 @@ def _ingest(config: DataConfig, sources: list[Source], folder: Path, parent: Par
     )
     progress.advance(spool.num_rows)
     check_splits(splits, codes, ids, spool.labels, source_names, parent.labels if parent else ())
-    findings = summarise(counts, ends, verdicts, config)
+    findings = summarise(found.counts, ends, verdicts, config)
     progress = Progress(STAGE, "write the splits", spool.num_rows, "rows")
     summaries, lengths = write_splits(spool, splits, codes, folder, progress.advance)
     check_train(summaries[dataset.TRAIN], config.task, where)
@@ -159,7 +165,7 @@ def _ingest(config: DataConfig, sources: list[Source], folder: Path, parent: Par
         labels=incremental.class_order(parent, summaries[dataset.TRAIN].label_counts),
         splits=summaries,
         sources={source.name: redact(source.address) for source in sources},
-        source_digests=digests,
+        source_digests=found.digests,
         config=_without_credentials(config),
         findings=findings,
         lineage=lineage,
@@ -168,24 +174,7 @@ def _ingest(config: DataConfig, sources: list[Source], folder: Path, parent: Par
     return manifest
 
 
-def _read(
-    config: DataConfig, sources: list[Source], spool: Spool, rejected_path: Path
-) -> tuple[dict[str, SourceCount], dict[str, str], list[int]]:
-    """Pass one: each source's counts and digest by name, and the row after its last."""
-    progress = Progress(STAGE, "read", sum(size_of(source.path) for source in sources), "bytes")
-    counts, digests, ends = {}, {}, []
-    with rejected_path.open("w", encoding="utf-8") as rejected_file:
-        for source in sources:
-            meter = Meter(progress.advance)
-            counts[source.name] = _read_source(source, config, spool, meter, rejected_file)
-            digests[source.name] = meter.digest()
-            ends.append(spool.num_rows)
-            rejected_file.flush()
-            counts[source.name].check(config.max_rejected_share, rejected_path)
-    return counts, digests, ends
-
-
-def _read_source(source: Source, config: DataConfig, spool: Spool, meter: Meter, rejected_file: TextIO) -> SourceCount:
+def _read_source(source: Source, config: DataConfig, spool: Spool, meter: Meter, set_aside: SetAside) -> SourceCount:
     where = redact(source.address)
     reading = _open(source, config, meter, where)
     count = SourceCount(where, {"format": reading.format, **reading.notes})
@@ -193,8 +182,7 @@ def _read_source(source: Source, config: DataConfig, spool: Spool, meter: Meter,
         # Rows in order of their lines, whoever set them aside.
         rejected = sorted([*batch.rejected, *spool.add(batch, where)], key=lambda row: row.line)
         count.add(len(batch.texts), rejected)
-        for row in rejected:
-            rejected_file.write(json.dumps(row.to_dict(), ensure_ascii=False) + "\n")
+        set_aside(rejected)
     return count
 
 
