@@ -1,7 +1,11 @@
 """A language model goes the whole road: text in, a registered version out, and a prompt continued by it."""
 
+import json
 from pathlib import Path
 
+import pytest
+
+from fairlead.cli.main import main
 from fairlead.cluster.local import LocalRun, run_local
 from fairlead.formats.evaluation import HTML, read_report
 from fairlead.formats.model import LANGUAGE_SIGNATURE
@@ -27,7 +31,17 @@ def go(source: Path, *, until: str | None = None, **gate: float) -> LocalRun:
     return run_local(ProjectConfig.parse(values), until=until)
 
 
-def test_a_text_becomes_a_version_that_writes(tmp_path: Path) -> None:
+def say(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """What `fairlead <arguments>` prints; it must end well."""
+    capsys.readouterr()
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    return captured.out
+
+
+@pytest.mark.timeout(600)
+def test_a_text_becomes_a_version_that_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / "tales.txt"
     source.write_text(TEXT)
     done = go(source, nats_per_character=0.9, perplexity=3)
@@ -49,3 +63,18 @@ def test_a_text_becomes_a_version_that_writes(tmp_path: Path) -> None:
     champion = read_report(again.stages["evaluate"].folder).champion
     assert champion is not None and champion.version == "tiny_tales_v1"
     assert champion.metrics["nats_per_character"] > 0
+    shown = say(capsys, "models", "show", "tiny_tales")
+    assert "nats_per_character" in shown and "language_modeling" in shown and "labels" not in shown
+    # It goes on from its own weights, in two processes.
+    ways = ("--set", "training.processes=2", "--set", "training.epochs=1", "--json")
+    second = json.loads(say(capsys, "run", "--continue-from", "tiny_tales", "--data", source, *ways))
+    with open_registry() as registry:
+        continued = registry.resolve(ModelRef.parse("tiny_tales:2"))
+    assert second["version"]["name"] == continued.name
+    assert continued.manifest.training.parent == version.weights_digest
+    assert continued.manifest.training.environment.world_size == 2
+    assert continued.metrics["nats_per_character"] < metrics["nats_per_character"] + 0.2
+    answers = json.loads(
+        say(capsys, "predict", "tiny_tales:2", "--prompt", "the owl saw ", "--temperature", 0, "--json")
+    )
+    assert answers[0]["text"] and answers[0]["version"] == "tiny_tales_v2"

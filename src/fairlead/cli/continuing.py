@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fairlead.errors import ConfigError
+from fairlead.names import LANGUAGE_MODELING, VERSION_SCHEME
 
 if TYPE_CHECKING:
     from fairlead.registry import VersionRecord
@@ -18,7 +19,8 @@ NOT_TAKEN = {
 def under_parent(values: dict[str, Any], continue_from: str | None = None) -> dict[str, Any]:
     """`values`, with what they leave open taken from the version that is continued; as they are without one.
 
-    `continue_from` stands above `incremental.parent`. Raises NotFound for an unknown version.
+    `continue_from` stands above `incremental.parent`. A language model becomes the base, since it has no labelled test
+    rows to be held to. Raises NotFound for an unknown version.
     """
     section = values.get("incremental") or {}
     if not isinstance(section, dict):
@@ -33,6 +35,10 @@ def under_parent(values: dict[str, Any], continue_from: str | None = None) -> di
     with open_registry() as registry:
         version = registry.resolve(ref)
     taken: dict[str, Any] = {"project": version.project, **parent_settings(version)}
+    if version.manifest.training.task == LANGUAGE_MODELING:
+        own = {name: value for name, value in values.items() if name != "incremental"}
+        base = {"model": {"base": f"{VERSION_SCHEME}{parent}"}}
+        return _laid_over(_laid_over(taken, own), base)
     return _laid_over(taken, values | {"incremental": {**section, "parent": parent}})
 
 

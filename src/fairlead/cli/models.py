@@ -159,7 +159,8 @@ def _facts(version: "VersionRecord") -> dict[str, Any]:
         "run": version.run_id,
         "base": training.parent_version or training.parent or "scratch",
         **_parent_facts(version),
-        "labels": f"{len(labels)}: {shown}",
+        "task": training.task,
+        **({"labels": f"{len(labels)}: {shown}"} if labels else {}),
         "code": f"{training.code.package}, commit {(training.code.commit or 'unknown')[:12]}"
         + (", with local changes" if training.code.diff_digest else ""),
         "trained on": f"{training.environment.hardware}, {training.environment.world_size} process(es), "
