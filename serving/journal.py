@@ -59,6 +59,7 @@ class PredictionJournal:
                 digests=[of_bytes(text.encode()) for text in texts] if kept == "hash" else None,
             )
         )
+        metrics.LOG_PENDING.set(self.log.pending)
 
     def close(self) -> None:
         """Write what waits."""
@@ -79,7 +80,7 @@ class Journal:
             self._add(RequestLog(options.log_format, texts, metrics.LINES_DROPPED.inc))
         if options.prediction_log == "on":
             config = PredictionLogConfig(text=options.log_text, flush_seconds=options.log_flush_seconds)
-            self.log = PredictionLog(open_store(places.store_url()), config, _count)
+            self.log = PredictionLog(open_store(places.store_url()), config, self._count)
             self._add(PredictionJournal(self.log))
         if (traces := open_traces()) is not None:
             self._add(traces)
@@ -87,12 +88,13 @@ class Journal:
     def _add(self, observer: Any) -> None:
         self.observers.append(observer)
 
+    def _count(self, outcome: str, number: int) -> None:
+        metrics.LOG_RECORDS.labels(outcome).inc(number)
+        if self.log is not None:
+            metrics.LOG_PENDING.set(self.log.pending)
+
     def close(self) -> None:
         """Write what waits: of the prediction log, the request log, the traces."""
         for observer in reversed(self.observers):
             if hasattr(observer, "close"):
                 observer.close()
-
-
-def _count(outcome: str, number: int) -> None:
-    metrics.LOG_RECORDS.labels(outcome).inc(number)

@@ -15,7 +15,7 @@ import pytest
 from fairlead.errors import NotFound
 from fairlead.predictions.config import PredictionLogConfig
 from fairlead.predictions.events import PREFIX, Answered, read_parquet, to_parquet
-from fairlead.predictions.finding import find, older_than
+from fairlead.predictions.finding import find, remove_older
 from fairlead.predictions.ids import IdSource, PredictionId
 from fairlead.predictions.log import PredictionLog, file_key
 from fairlead.storage import ObjectStore, open_store
@@ -222,11 +222,13 @@ def test_a_kill_leaves_whole_files_only(store: ObjectStore) -> None:
     assert all(read_parquet(store.get_bytes(key)) for key in keys(store))
 
 
-def test_what_is_old_is_listed_for_removal(store: ObjectStore) -> None:
+def test_what_is_old_is_removed_and_nothing_else(store: ObjectStore) -> None:
     for hour in ("2026-03-01/23", "2026-03-02/00"):
         store.put_bytes(f"predictions/support_topics/{hour}/00000000-000000-0-0.parquet", b"")
     log = PredictionLog(store, PredictionLogConfig())
     log.put(answered())
     log.close()
-    assert [stat.key.split("/")[3] for stat in older_than(store, 3600)] == ["23", "00"]
-    assert len(keys(store)) == 3
+    old = {f"predictions/support_topics/2026-03-{day}/": 1 for day in ("01", "02")}
+    assert remove_older(store, 3600, dry_run=True) == old and len(keys(store)) == 3
+    assert remove_older(store, 3600) == old and len(keys(store)) == 1
+    assert remove_older(store, 0) == {}, "this hour is not over"

@@ -17,7 +17,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from fairlead import __version__, openmp
-from fairlead.cli import data, models, registry, runs, settings, store
+from fairlead.cli import data, feedback, models, registry, runs, settings, store
 from fairlead.cli.compile import compile_
 from fairlead.cli.failures import EXIT_TERMINATED, report
 from fairlead.cli.lr_find import lr_find
@@ -49,6 +49,7 @@ app.command()(rollback)
 app.add_typer(models.app, name="models")
 app.add_typer(runs.app, name="runs")
 app.add_typer(data.app, name="data")
+app.add_typer(feedback.app, name="feedback")
 app.add_typer(store.app, name="store")
 app.add_typer(registry.app, name="registry")
 app.add_typer(settings.app, name="config")

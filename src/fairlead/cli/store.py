@@ -23,10 +23,16 @@ def gc(
         str,
         typer.Option("--unused-for", metavar="AGE", help="Leave logs and cached outputs used since then alone."),
     ] = "30d",
+    predictions_older_than: Annotated[
+        str | None,
+        typer.Option("--predictions-older-than", metavar="AGE", help="Remove the prediction log of before that: 90d."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Remove what nothing needs: killed registrations, what finished runs left, old logs and outputs of stages.
+
+    The prediction log is left alone unless an age is given for it.
 
     What a version names in its settings stays, and so does what failed runs go on from.
     """
@@ -44,6 +50,10 @@ def gc(
         named = settings_of_versions(registry)
     removed, kept = report.removed, dict.fromkeys(report.kept, "young, or being uploaded")
     _prune(named, unused, dry_run, removed, kept)
+    if predictions_older_than is not None:
+        from fairlead.predictions.finding import remove_older
+
+        removed |= remove_older(store, duration(predictions_older_than, "--predictions-older-than"), dry_run)
     if as_json:
         print_json({"dry_run": dry_run, "removed": removed, "kept": list(kept)})
         return
