@@ -9,9 +9,11 @@ TESTS  ?= tests
 # Of `make kill-matrix`; `make test` kills 40 times by the same seed unless both are set.
 KILLS  ?= 200
 SEED   ?= 0
+# Of `make fuzz`, and `make test` makes a few hundred of them.
+CALLS  ?= 12000
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check bench kill-matrix compile manifests images clean
+.PHONY: help install run test check bench kill-matrix fuzz compile manifests images clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +41,9 @@ bench: $(BIN)/.installed-dev ## Measure what docs/benchmarks.md states, on the d
 
 kill-matrix: $(BIN)/.installed-dev ## Kill training KILLS times at moments drawn by SEED, and check that it ends with the same weights
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.kills.matrix --kills $(KILLS) --seed $(SEED)
+
+fuzz: $(BIN)/.installed-dev ## Send CALLS malformed requests to a model server by SEED, over REST, gRPC and bare sockets
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.serving.fuzz.run --calls $(CALLS) --seed $(SEED)
 
 compile: $(BIN)/.installed ## Write the KFP package of the pipeline to build/training.yaml
 	$(BIN)/fairlead compile --output build/training.yaml

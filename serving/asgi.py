@@ -143,11 +143,15 @@ class NoRoute(InvalidRequest):
         self.allowed = allowed
 
 
+# Keys of a node of the routes that no segment of a path, being text, can be.
+_ANYTHING, _METHODS = 0, 1
+
+
 class Routes:
     """Handlers by path and method. A segment in braces takes anything; one may end in a `:verb`, as V1 has it."""
 
     def __init__(self) -> None:
-        self._root: dict[str, Any] = {}
+        self._root: dict[str | int, Any] = {}
 
     def add(self, method: str, path: str, handler: Handler) -> None:
         """Serve `method` at `path`."""
@@ -155,9 +159,8 @@ class Routes:
         for segment in _segments(path):
             if segment.startswith("{"):
                 names.append(segment[1:-1])
-                segment = "{}"
-            node = node.setdefault(segment, {})
-        node.setdefault("", {})[method] = (handler, names)
+            node = node.setdefault(_ANYTHING if segment.startswith("{") else segment, {})
+        node.setdefault(_METHODS, {})[method] = (handler, names)
 
     def find(self, method: str, path: str) -> tuple[Handler, dict[str, str]]:
         """The handler of a request and the named parts of its path. Raises NoRoute."""
@@ -165,10 +168,10 @@ class Routes:
         for segment in _segments(path):
             following = node.get(segment)
             if following is None:
-                following = node.get("{}", {})
+                following = node.get(_ANYTHING, {})
                 values.append(segment)
             node = following
-        methods = node.get("", {})
+        methods = node.get(_METHODS, {})
         if method not in methods:
             reason = "this method is not for this path" if methods else "there is nothing at this path"
             raise NoRoute(f"{method} {path[:200]}: {reason}; see the Open Inference Protocol", tuple(methods))

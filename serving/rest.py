@@ -8,7 +8,7 @@ import orjson
 
 import fairlead
 from fairlead.inference.repository import Served
-from serving import v1, v2
+from serving import openapi, v1, v2
 from serving.answers import Stamp
 from serving.asgi import (
     JSON_TYPE,
@@ -67,6 +67,7 @@ class RestDoor:
             ("POST", "/v2/repository/models/{model}/load", self.load),
             ("POST", "/v2/repository/models/{model}/unload", self.unload),
             ("GET", "/metrics", self.metrics),
+            ("GET", "/openapi.json", self.described),
             *more,
         ):
             self.routes.add(method, path, handler)
@@ -186,6 +187,11 @@ class RestDoor:
         """Prometheus's."""
         content, content_type = exposed(request.header_text("accept"))
         return Response(content, headers=[(b"content-type", content_type.encode())])
+
+    async def described(self, _: Request) -> Response:
+        """What this door takes and gives, as OpenAPI."""
+        names = self.desk.repository.names() if self.desk.repository else []
+        return json_response(openapi.document(names))
 
 
 def server_metadata() -> dict[str, Any]:

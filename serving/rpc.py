@@ -158,6 +158,9 @@ def _read_tensor(field: str, given: Any, raw: bytes | None) -> Tensor:
             raise InvalidRequest(f"{field}.contents: it is given beside raw_input_contents; send one of the two")
         return read_tensor(field, name, datatype, list(given.shape), None, raw)
     column = CONTENTS.get(datatype.upper(), "bytes_contents")
+    others = [filled.name for filled, _ in given.contents.ListFields() if filled.name != column]
+    if others and datatype.upper() in CONTENTS:
+        raise InvalidRequest(f"{field}.contents.{others[0]}: {datatype} is sent in {column}; leave the others empty")
     elements = list(getattr(given.contents, column))
     return read_tensor(field, name, datatype, list(given.shape), elements, None)
 

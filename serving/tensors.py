@@ -96,7 +96,8 @@ def _token_ids(ids: Tensor, mask: Tensor | None, interface: Interface) -> list[T
 
 def _masked_length(mask: list[int], field: str) -> int:
     length = sum(1 for value in mask if value == 1)
-    if mask != [1] * length + [0] * (len(mask) - length):
+    # true and 1.0 equal 1.
+    if any(type(value) is not int for value in mask) or mask != [1] * length + [0] * (len(mask) - length):
         raise InvalidRequest(f"{field}: a row of the mask is ones, then zeros; pad on the right")
     return length
 
