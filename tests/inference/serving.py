@@ -33,6 +33,7 @@ class HeldRunner:
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
+        self.device = runner.device
         self.batches: list[list[Sequence[int]]] = []
         self.poison: int | None = None
         self.free = threading.Event()
@@ -70,7 +71,10 @@ def held(
     engine = Engine.load(folder)
     runner = HeldRunner(engine.runner)
     engine.runner = runner
-    return Served("topics", engine, config, workers, CAPACITY, observer), runner
+    served = Served("topics", engine, config, workers, CAPACITY, observer)
+    # Those of the warm-up.
+    runner.batches.clear()
+    return served, runner
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -20,10 +20,11 @@ BROKEN_AFTER = 3
 class Batches:
     """Reads and computes for one version. `read` is called in one thread, `compute` in another."""
 
-    def __init__(self, name: str, engine: Engine, room: Room, observer: Observer) -> None:
+    def __init__(self, name: str, engine: Engine, room: Room, observer: Observer, threads: int) -> None:
         self.failure = ""
         """Why everything fails of late; empty while the model works."""
         self._name, self._engine, self._room, self._observer = name, engine, room, observer
+        self._threads = threads
         self._failed_batches = 0
         self._tokenize_seconds = 0.0
         self._ended = 0.0
@@ -40,6 +41,8 @@ class Batches:
     def compute(self, items: list[Item]) -> None:
         """Answer the texts and hand back the jobs that are done with them."""
         started = time.perf_counter()
+        # Torch has one number for all models of a process.
+        self._engine.runner.set_threads(self._threads)
         answers = self._answer(items)
         done: dict[Job, None] = {}
         for item, answer in zip(items, answers, strict=True):
@@ -52,8 +55,11 @@ class Batches:
             if not job.remaining or job.error:
                 done[job] = None
         _mark(items, started)
-        hand_back(done)
-        self._report(items, sum(isinstance(answer, Exception) for answer in answers), started)
+        try:
+            # First, so that who has an answer finds it counted.
+            self._report(items, sum(isinstance(answer, Exception) for answer in answers), started)
+        finally:
+            hand_back(done)
 
     def _answer(self, items: Sequence[Item]) -> "list[Answer | InferenceError]":
         try:

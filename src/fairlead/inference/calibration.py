@@ -36,7 +36,6 @@ class Calibration:
     """The measurements of one runner."""
 
     runner: Runner
-    device: str
     longest: int
     """Tokens of a text at most."""
     vocabulary: int
@@ -47,10 +46,14 @@ class Calibration:
     found: list[Measurement] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
 
+    @property
+    def device(self) -> str:
+        """`cpu` or `cuda`."""
+        return self.runner.device
+
     def run(self, max_threads: int) -> Capacity:
         """Measure, within `calibration_seconds` and the time of one small batch."""
         threads = self.config.threads or self._choose_threads(max_threads)
-        self._set_threads(threads)
         self._fill_table(threads)
         table = [one for one in self.found if one.threads == threads]
         call_seconds, token_seconds, square_seconds = fit(table)
@@ -75,7 +78,6 @@ class Calibration:
         length = min(STATED_LENGTH, self.longest)
         best, threads = 1, 1
         while threads <= most and (threads == 1 or self._left() > 0):
-            self._set_threads(threads)
             self._measure(THREADS_TEXTS, length, threads)
             if threads > 1 and self.found[-2].seconds < THREAD_GAIN * self.found[-1].seconds:
                 break
@@ -108,21 +110,14 @@ class Calibration:
 
     def _measure(self, texts: int, length: int, threads: int) -> None:
         ids = np.random.default_rng(texts).integers(0, self.vocabulary, (texts, length)).tolist()
-        first = self.call(lambda: _seconds(self.runner, ids))
+        first = self.call(lambda: seconds_of(self.runner, ids, threads))
         best, spent, repeats = float("inf"), 0.0, 0
         while repeats == 0 or (repeats < REPEATS and spent < REPEAT_SECONDS):
-            seconds = self.call(lambda: _seconds(self.runner, ids))
+            seconds = self.call(lambda: seconds_of(self.runner, ids, threads))
             best, spent, repeats = min(best, seconds), spent + seconds, repeats + 1
             if first > max(self._left(), REPEAT_SECONDS):
                 break
         self.found.append(Measurement(texts, length, threads, best))
-
-    def _set_threads(self, threads: int) -> None:
-        def apply() -> float:
-            self.runner.set_threads(threads)
-            return 0.0
-
-        self.call(apply)
 
     def _enough_tokens(self, table: Sequence[Measurement]) -> int:
         """The smallest batch that is about as fast as any: a larger one would only make others wait."""
@@ -153,7 +148,9 @@ def fit(table: Sequence[Measurement]) -> tuple[float, float, float]:
     return 0.0, float(np.median(seconds / tokens)), 0.0
 
 
-def _seconds(runner: Runner, ids: Sequence[Sequence[int]]) -> float:
+def seconds_of(runner: Runner, ids: Sequence[Sequence[int]], threads: int) -> float:
+    """How long one call takes."""
+    runner.set_threads(threads)
     started = time.perf_counter()
     runner.run(ids)
     return time.perf_counter() - started

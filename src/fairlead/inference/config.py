@@ -48,6 +48,9 @@ class ServingConfig(Config):
     queue_milliseconds: float | None = Field(None, ge=0, le=3_600_000)
     """How long a request may wait for its turn, in ms; what would wait longer is refused at once. Default: twice what
     the longest of a hundred usual texts takes alone, 25 ms at least."""
+    follow_seconds: float | None = Field(None, ge=0.01, le=86_400)
+    """How often a server looks where the alias points that it was started with (`support_topics@champion`), and takes
+    the version over, in seconds, 0.01 to 86,400. Default: never."""
     long_queue_seconds: float = Field(10.0, ge=0, le=3600)
     """How many seconds of computing requests of more than one batch, which take turns with the others, may wait
     for, 0 to 3,600. Default 10."""

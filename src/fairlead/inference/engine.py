@@ -35,7 +35,6 @@ class Engine:
         self.manifest = manifest
         self.variant = variant
         self.runner = runner
-        self.vocabulary_size = len(tokenizer)
         self._answer = answers_of(manifest)
         self._temperature = manifest.optimization.temperature if manifest.optimization else 1.0
         self._tokenizer = tokenizer
@@ -63,6 +62,11 @@ class Engine:
         name = variant or variant_to_serve(manifest)
         runner = open_runner(folder, manifest, name, tokenizer.pad_token_id or 0)
         return cls(manifest, name, runner, tokenizer)
+
+    @property
+    def num_token_ids(self) -> int:
+        """Ids of tokens go from 0 to below this."""
+        return len(self._tokenizer)
 
     def predict(self, texts: Sequence[str]) -> list[Answer]:
         """One answer a text, in order. Texts longer than the training's `max_length` tokens are cut there."""

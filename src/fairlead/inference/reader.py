@@ -52,9 +52,13 @@ class Reader:
         while (parts := self._receive()) is not None:
             if self._long:
                 parts.append(self._long.popleft())
-            for flow in {id(part.flow): part.flow for part in parts}.values():
-                self._read(flow, [part for part in parts if part.flow is flow])
+            self._read_by_flow(parts)
+            # Or the last request, and with it its model, would live until the next one comes.
             del parts
+
+    def _read_by_flow(self, parts: list[Slice]) -> None:
+        for flow in {id(part.flow): part.flow for part in parts}.values():
+            self._read(flow, [part for part in parts if part.flow is flow])
 
     def _receive(self) -> list[Slice] | None:
         """The short requests that have come, one at least unless a long one waits; None at the end."""

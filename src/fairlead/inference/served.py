@@ -2,13 +2,15 @@
 
 import asyncio
 import logging
+import weakref
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import cast
 
 from fairlead.errors import DataError, DeadlineExceeded, Overloaded
 from fairlead.inference.answers import Answer
 from fairlead.inference.batches import Batches
-from fairlead.inference.calibration import Calibration
+from fairlead.inference.calibration import Calibration, seconds_of
 from fairlead.inference.capacity import Capacity
 from fairlead.inference.config import ServingConfig
 from fairlead.inference.engine import Engine
@@ -50,14 +52,17 @@ class Served:
         self.config = config or ServingConfig()
         self._own_workers = Workers() if workers is None else None
         self._workers = workers or cast(Workers, self._own_workers)
-        self.capacity = capacity or self._calibrate()
+        self.capacity = self._reuse(capacity) if capacity else self._calibrate()
         self.room = Room(name, self.capacity, self.config)
         self._observer = observer or Unobserved()
-        self._batches = Batches(name, engine, self.room, self._observer)
+        self._batches = Batches(name, engine, self.room, self._observer, self.capacity.threads)
         self._whole, self._sliced = (
             Flow(weight, self.capacity, self._batches.read, self._batches.compute) for weight in (1.0, SLICED_WEIGHT)
         )
         self._workers.scheduler.add(self._whole, self._sliced)
+        # Or at the end of the last reference, when another version has taken its place.
+        self._remove = weakref.finalize(self, _take_away, self._workers, self._own_workers, self._whole, self._sliced)
+        self._remove.atexit = False
         self._jobs: set[Job] = set()
         self._closed = False
         logger.info("%s as %s: %s", self.manifest.name, self.variant, self.capacity.describe())
@@ -100,11 +105,9 @@ class Served:
     def close(self) -> None:
         """Fail what still waits, and accept nothing more."""
         self._closed = True
-        self._workers.scheduler.remove(self._whole, self._sliced)
+        self._remove()
         for job in list(self._jobs):
             job.fail(self._unavailable())
-        if self._own_workers is not None:
-            self._own_workers.stop()
 
     def _unavailable(self) -> Overloaded:
         return Overloaded(f"{self.name}: {self.manifest.name} is served no more; send the request again")
@@ -163,7 +166,7 @@ class Served:
 
     def _count(self, rows: Sequence[TokenIds]) -> int:
         """Tokens of rows of ids, which are the caller's: one that is none of the model's would end a GPU's context."""
-        longest, vocabulary = self.manifest.training.max_length, self.engine.vocabulary_size
+        longest, vocabulary = self.manifest.training.max_length, self.engine.num_token_ids
         for index, ids in enumerate(rows):
             if not 0 < len(ids) <= longest:
                 raise DataError(f"input_ids[{index}]: it has {len(ids)} tokens; send 1 to {longest}")
@@ -182,10 +185,22 @@ class Served:
         self._observer.on_refused(self.name, self.manifest.name, self.variant, reason)
 
     def _calibrate(self) -> Capacity:
-        def call(function: Callable[[], float]) -> float:
-            return self._workers.scheduler.call(function).result()
-
-        device = "cuda" if str(getattr(self.engine.runner, "device", "cpu")).startswith(("cuda", "gpu")) else "cpu"
-        longest = self.manifest.training.max_length
-        calibration = Calibration(self.engine.runner, device, longest, self.engine.vocabulary_size, self.config, call)
+        engine, longest = self.engine, self.manifest.training.max_length
+        calibration = Calibration(engine.runner, longest, engine.num_token_ids, self.config, self._call)
         return calibration.run(physical_cores())
+
+    def _reuse(self, capacity: Capacity) -> Capacity:
+        """Take what a version of the same kind was measured at; the first calls, which are slow, are made here."""
+        engine = self.engine
+        for length in (1, capacity.stated_length, capacity.longest):
+            self._call(partial(seconds_of, engine.runner, [[0] * length], capacity.threads))
+        return capacity
+
+    def _call(self, function: Callable[[], float]) -> float:
+        return self._workers.scheduler.call(function).result()
+
+
+def _take_away(workers: Workers, own: Workers | None, *flows: Flow) -> None:
+    workers.scheduler.remove(*flows)
+    if own is not None:
+        own.stop()

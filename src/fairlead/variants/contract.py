@@ -12,6 +12,9 @@ Logits = npt.NDArray[np.float32]
 class Runner(Protocol):
     """A loaded classifier, regression or multi-label model. One call runs at a time; the caller sees to that."""
 
+    device: str
+    """What computes: `cpu` or `cuda`."""
+
     def run(self, token_ids: Sequence[Sequence[int]]) -> Logits:
         """Logits of one batch in its order, shape (texts, outputs). Every text has one token at least."""
         ...

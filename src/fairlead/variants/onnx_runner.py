@@ -16,6 +16,8 @@ SILENT = 3
 class OnnxRunner:
     """One session, which is made again when the number of threads changes: a session keeps its own."""
 
+    device = "cpu"
+
     def __init__(self, path: Path, pad_token_id: int, threads: int) -> None:
         self._path = path
         self._pad_token_id = pad_token_id

@@ -18,6 +18,8 @@ HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32", "int8-static": "f32"}
 class OpenVinoRunner:
     """One compiled model, which is compiled again when the number of threads changes."""
 
+    device = "cpu"
+
     def __init__(self, path: Path, pad_token_id: int, precision: str, threads: int) -> None:
         self._pad_token_id = pad_token_id
         self._hint = HINTS[precision]

@@ -23,6 +23,7 @@ class TorchRunner:
 
     def __init__(self, model: nn.Module, pad_token_id: int, precision: str = "fp32") -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = self._device.type
         self._model = model.to(self._device, DTYPES[precision]).eval()
         self._pad_token_id = pad_token_id
 

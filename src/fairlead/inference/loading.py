@@ -1,0 +1,74 @@
+"""From what names a version to a served one: fetched, verified, loaded, measured."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from fairlead.errors import InferenceError
+from fairlead.formats.model import ModelManifest, read_manifest
+from fairlead.inference.capacity import Capacity
+from fairlead.inference.config import ServingConfig
+from fairlead.inference.engine import Engine
+from fairlead.inference.observing import Observer
+from fairlead.inference.served import Served
+from fairlead.inference.workers import Workers
+from fairlead.registry.fetching import fetch_version
+
+# While they are loaded, weights are in memory as the file and as the model.
+MEMORY_OF_WEIGHTS = 2.0
+CONFIG = "config.json"
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+CONTAINER_USED = Path("/sys/fs/cgroup/memory.current")
+
+# What decides how fast a version is: its variant, its architecture and the length of its texts. Not its weights.
+SpeedKey = tuple[str, str, int]
+
+
+class Loader:
+    """Loads versions for one server and remembers how fast each kind is."""
+
+    def __init__(self, config: ServingConfig, workers: Workers, observer: Observer) -> None:
+        self._config, self._workers, self._observer = config, workers, observer
+        self._known: dict[SpeedKey, Capacity] = {}
+
+    def load(
+        self, name: str, source: str | Path, variant: str | None, loaded: Callable[[str], Served | None]
+    ) -> Served:
+        """The version in a folder, or that a reference (`support_topics@champion`) names.
+
+        `loaded` gives what is served already with some digest, which is taken then. Raises NotFound, IntegrityError
+        and ConfigError as `fetch_version` and `Engine.load`, InferenceError when it does not fit into memory.
+        """
+        folder = source if isinstance(source, Path) else fetch_version(source)
+        manifest = read_manifest(folder)
+        known = loaded(manifest.digest)
+        if known is not None and variant in (None, known.variant):
+            return known
+        _check_memory(manifest)
+        engine = Engine.load(folder, variant)
+        key = (engine.variant, manifest.files[CONFIG].sha256, manifest.training.max_length)
+        served = Served(name, engine, self._config, self._workers, self._known.get(key), self._observer)
+        self._known[key] = served.capacity
+        return served
+
+
+def _check_memory(manifest: ModelManifest) -> None:
+    needed = MEMORY_OF_WEIGHTS * max(entry.size for entry in manifest.files.values())
+    free = _free_memory()
+    if needed > free:
+        raise InferenceError(
+            f"{manifest.name}: loading it takes about {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free;"
+            " give the server more, or serve a smaller variant"
+        )
+
+
+def _free_memory() -> float:
+    """Bytes that this process can still have, of the machine and of its container."""
+    free = float(psutil.virtual_memory().available)
+    try:
+        limit = CONTAINER_LIMIT.read_text().strip()
+        used = int(CONTAINER_USED.read_text())
+    except (OSError, ValueError):
+        return free
+    return free if limit == "max" else min(free, int(limit) - used)
