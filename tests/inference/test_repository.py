@@ -70,7 +70,7 @@ def test_versions_are_swapped_under_load_and_no_request_fails(folders: list[Path
         stop.set()
         await asyncio.gather(*clients)
         assert all(count > 0 for count in answered.values())
-        assert states(repository) == {"support_topics_v1": "ready"}
+        await until(lambda: states(repository) == {"support_topics_v1": "ready"})
         repository.close()
 
     run(ask)
