@@ -14,9 +14,13 @@ def register(
     model: Input[Model],
     evaluation: Input[Artifact],
     verdict: Input[Artifact],
+    optimization: Input[Artifact],
     output: Output[Artifact],
 ):
     """Publish the version and its provenance; the same model is registered once."""
     from fairlead.registry.registration import register_stage
 
-    register_stage(project, data.path, tokens.path, model.path, evaluation.path, verdict.path, output.path)
+    register_stage(
+        *(project, data.path, tokens.path, model.path, evaluation.path, verdict.path),
+        *(output.path, optimization.path),
+    )

@@ -1,4 +1,4 @@
-"""The road of one model: ingest, tokenize, train, evaluate, gate, register.
+"""The road of one model: ingest, tokenize, train, evaluate, gate, optimize, register.
 
 One parameter a section of the project file, and each stage is given only the sections that decide
 its result: a changed setting runs exactly the stages again that depend on it. The same definition
@@ -14,6 +14,7 @@ from kfp.dsl.base_component import BaseComponent
 from components.evaluate import evaluate
 from components.gate import gate as judge
 from components.ingest import ingest
+from components.optimize import optimize
 from components.register import register
 from components.tokenize import tokenize
 from components.train import train
@@ -42,6 +43,7 @@ def training_pipeline(settle: Callable[[PipelineTask], PipelineTask] = leave_as_
         training: dict = {},  # noqa: B006
         evaluation: dict = {},  # noqa: B006
         gate: dict = {},  # noqa: B006
+        optimization: dict = {},  # noqa: B006
     ):
         ingested = settle(ingest(config=data, incremental=incremental, source_digest=source_digest))
         rows = ingested.outputs["output"]
@@ -50,8 +52,12 @@ def training_pipeline(settle: Callable[[PipelineTask], PipelineTask] = leave_as_
         weights = trained.outputs["output"]
         scored = settle(evaluate(project=project, data=rows, tokens=tokens, model=weights, config=evaluation))
         report = scored.outputs["output"]
-        verdict = settle(judge(evaluation=report, config=gate)).outputs["output"]
-        settle(register(project=project, data=rows, tokens=tokens, model=weights, evaluation=report, verdict=verdict))
+        judged = settle(judge(evaluation=report, config=gate))
+        trained_model = {"project": project, "tokens": tokens, "model": weights}
+        # After the gate, as a refused model needs no variants; another bound changes none of them.
+        variants = settle(optimize(**trained_model, config=optimization).after(judged)).outputs["output"]
+        outcome = {"evaluation": report, "verdict": judged.outputs["output"], "optimization": variants}
+        settle(register(**trained_model, **outcome, data=rows))
 
     return training_dag
 

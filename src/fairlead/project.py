@@ -9,6 +9,7 @@ from fairlead.data.config import DataConfig, IncrementalConfig, TokenizationConf
 from fairlead.errors import ConfigError
 from fairlead.evaluation.config import EvaluationConfig
 from fairlead.names import ModelRef, check_project
+from fairlead.optimization.config import OptimizationConfig
 from fairlead.training.combinations import check_loss
 from fairlead.training.config import ModelConfig, TrainConfig
 
@@ -30,6 +31,8 @@ class ProjectConfig(Config):
     """How it is trained."""
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     """How it is judged."""
+    optimization: OptimizationConfig = Field(default_factory=OptimizationConfig)
+    """Which variant of it serves."""
 
     @model_validator(mode="after")
     def _own_parent(self) -> Self:

@@ -56,6 +56,7 @@ def test_images_are_set_by_kind_of_step(tmp_path: Path) -> None:
         "train": "b/torch:2",
         "evaluate": "b/torch:2",
         "gate": "a/light:1",
+        "optimize": "b/torch:2",
         "register": "a/light:1",
     }
 

@@ -36,6 +36,8 @@ def project(data: Path, *overrides: str) -> ProjectConfig:
         "data": {"source": str(data), "validation_fraction": 0.2, "test_fraction": 0.2},
         "tokenization": {"vocab_size": 120, "max_length": 16},
         "model": {"depth": 1},
+        # Test by test the same few rows would be measured; tests/optimization does that.
+        "optimization": {"enabled": False},
         "training": {"epochs": 1, "batch_size": 16, "learning_rate": 0.003, "threads": 1},
     }
     return ProjectConfig.parse(apply_overrides(values, overrides))

@@ -17,6 +17,7 @@ from fairlead.config import Config
 from fairlead.data.config import DataConfig, IncrementalConfig, TokenizationConfig
 from fairlead.errors import ConfigError
 from fairlead.evaluation.config import EvaluationConfig
+from fairlead.optimization.config import OptimizationConfig
 from fairlead.project import ProjectConfig
 from fairlead.training.config import ModelConfig, TrainConfig
 
@@ -62,7 +63,7 @@ def test_every_setting_reaches_exactly_the_stages_that_depend_on_it() -> None:
         for source in task["inputs"].get("parameters", {}).values():
             read.setdefault(source["componentInputParameter"], set()).add(stage)
     assert read == {
-        "project": {"train", "evaluate", "register"},
+        "project": {"train", "evaluate", "optimize", "register"},
         "data": {"ingest"},
         "incremental": {"ingest"},
         "source_digest": {"ingest"},
@@ -73,6 +74,7 @@ def test_every_setting_reaches_exactly_the_stages_that_depend_on_it() -> None:
         "training": {"train"},
         "evaluation": {"evaluate"},
         "gate": {"gate"},
+        "optimization": {"optimize"},
     }
 
 
@@ -85,6 +87,7 @@ def test_the_arguments_are_the_parameters_and_hold_every_setting() -> None:
     assert EvaluationConfig.parse({**arguments["evaluation"], **arguments["gate"]}) == config.evaluation
     assert TrainConfig.parse(arguments["training"]) == config.training
     assert ModelConfig.parse(arguments["model"]) == config.model
+    assert OptimizationConfig.parse(arguments["optimization"]) == config.optimization
     assert DataConfig.parse(arguments["data"]) == config.data
     assert TokenizationConfig.parse(arguments["tokenization"]) == config.tokenization
     assert (arguments["source_digest"], arguments["base_digest"]) == ("sha256:1", "sha256:2")
@@ -106,7 +109,15 @@ def test_a_version_of_another_project_is_no_parent() -> None:
         ProjectConfig.parse(values)
 
 
-SECTIONS = [DataConfig, IncrementalConfig, TokenizationConfig, ModelConfig, TrainConfig, EvaluationConfig]
+SECTIONS = [
+    DataConfig,
+    IncrementalConfig,
+    TokenizationConfig,
+    ModelConfig,
+    TrainConfig,
+    EvaluationConfig,
+    OptimizationConfig,
+]
 
 
 @pytest.mark.parametrize("section", SECTIONS)

@@ -316,3 +316,51 @@ def test_what_a_run_left_goes_when_it_has_finished(registry_url: str, home: Path
         assert collect_garbage(registry, store, 0).removed == {}
     assert keys("checkpoints/") == ["checkpoints/run_2/step-00000001/state.json"]
     assert keys("runs/") == [f"runs/{name}/finished/training.json" for name in ("run_1", "run_2")]
+
+
+def optimized(stages: Stages, **values: Any) -> str:
+    """What the optimize stage leaves: two files that were built, of which one is kept."""
+    folder = stages.folder / "optimized"
+    folder.mkdir(exist_ok=True)
+    names = {"onnxruntime-int8": "int8", "onnxruntime-fp32": "fp32"}
+    variants = [{"name": "torch-fp32", "runtime": "torch", "precision": "fp32", "texts_per_second": 1.0}]
+    for name, precision in names.items():
+        file = f"variants/onnx-{precision}/model.onnx"
+        kept = precision == "int8"
+        variants.append(
+            {"name": name, "runtime": "onnxruntime", "precision": precision, "files": [file], "kept": kept}  # type: ignore[dict-item]
+        )
+        if kept:
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_bytes(b"onnx")
+    record = {"chosen": "onnxruntime-int8", "variants": variants, "config": {"rounds": 5}, **values}
+    (folder / "optimization.json").write_text(json.dumps(record))
+    return str(folder)
+
+
+def test_a_version_holds_the_variants_that_were_kept(stages: Stages, registry_url: str, tmp_path: Path) -> None:
+    with open_registry() as registry:
+        stages.record(registry)
+        folder = optimized(stages)
+        assert register_stage("topics", *stages.paths, str(tmp_path / "out"), folder) == "topics_v1"
+        version = registry.get_version("topics", 1)
+        # Measured again the times are others, and another variant may be a little faster: it is the same version.
+        optimized(stages, chosen="torch-fp32", num_rows=9)
+        assert register_stage("topics", *stages.paths, str(tmp_path / "out"), folder) == "topics_v1"
+        optimized(stages, config={"rounds": 6})
+        assert register_stage("topics", *stages.paths, str(tmp_path / "out"), folder) == "topics_v2"
+    manifest = version.manifest
+    assert manifest.optimization is not None and manifest.optimization.chosen == "onnxruntime-int8"
+    assert "variants/onnx-int8/model.onnx" in manifest.files and "variants/onnx-fp32/model.onnx" not in manifest.files
+    check_store(version, tmp_path / "downloaded")
+
+
+def test_without_anything_to_optimize_the_version_is_as_before(
+    stages: Stages, registry_url: str, tmp_path: Path
+) -> None:
+    (stages.folder / "optimization.json").write_text('{"skipped": "optimization.enabled is false"}')
+    with open_registry() as registry:
+        stages.record(registry)
+        assert register_stage("topics", *stages.paths, str(tmp_path / "out")) == "topics_v1"
+        assert register_stage("topics", *stages.paths, str(tmp_path / "out"), str(stages.folder)) == "topics_v1"
+        assert registry.get_version("topics", 1).manifest.optimization is None

@@ -48,6 +48,10 @@ def show(ref: RefArgument, as_json: JsonOption = False) -> None:
     print_pairs(_facts(version))
     heading("evaluations")
     print_table([_evaluation_row(e) for e in version.manifest.evaluations], "none")
+    if version.manifest.optimization:
+        from fairlead.cli.optimize import print_optimization
+
+        print_optimization(version.manifest.optimization)
 
 
 @app.command()

@@ -12,7 +12,7 @@ from fairlead.names import SCRATCH, VERSION_SCHEME, ModelRef
 from fairlead.project import ProjectConfig
 from fairlead.storage.redaction import redact
 
-STAGES = ("ingest", "tokenize", "train", "evaluate", "gate", "register")
+STAGES = ("ingest", "tokenize", "train", "evaluate", "gate", "optimize", "register")
 # Settings that only the gate reads: a changed floor must not evaluate again.
 GATE_FIELDS = frozenset({"gate", "champion_metric", "champion_max_drop", "parent_metric", "parent_max_drop"})
 SCHEMES = ("s3", "https", "http", "hf", VERSION_SCHEME.removesuffix("://"))
@@ -46,6 +46,7 @@ def pipeline_arguments(config: ProjectConfig, source_digest: str = "", base_dige
         "training": _section(config.training),
         "evaluation": {name: value for name, value in evaluation.items() if name not in GATE_FIELDS},
         "gate": {name: value for name, value in evaluation.items() if name in GATE_FIELDS},
+        "optimization": _section(config.optimization),
     }
 
 

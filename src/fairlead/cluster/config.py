@@ -18,15 +18,15 @@ class CompileSettings(Config):
     light_image: str | None = None
     """Image of the light steps. Default: the one `make images` builds for this release."""
     torch_image: str | None = None
-    """Image of tokenize, train and evaluate. Default: the one `make images` builds for this release."""
+    """Image of tokenize, train, evaluate and optimize. Default: the one `make images` builds for this release."""
     gpus: int = Field(0, ge=0, le=64)
-    """GPUs of train, on each of its nodes; evaluate gets one when this is not 0. Default 0: CPU only."""
+    """GPUs of train, on each of its nodes; evaluate and optimize get one when this is not 0. Default 0: CPU only."""
     gpu_type: str = "nvidia.com/gpu"
     """Name of the GPU resource. Default `nvidia.com/gpu`."""
     cpu: Cpu = "2"
-    """CPUs that tokenize, train (each of its nodes) and evaluate ask for; there is no limit. Default 2."""
+    """CPUs that tokenize, train (each of its nodes), evaluate and optimize ask for; there is no limit. Default 2."""
     memory: Memory = "8Gi"
-    """Memory that tokenize, train and evaluate ask for and may use, shared memory included. Default 8Gi."""
+    """Memory that tokenize, train, evaluate and optimize ask for and may use, shared memory included. Default 8Gi."""
     light_cpu: Cpu = "1"
     """CPUs that the light steps ask for. Default 1."""
     light_memory: Memory = "2Gi"

@@ -80,7 +80,8 @@ def _place(task: Any, settings: CompileSettings, light: bool, thin: bool) -> Non
             # A container cannot ask for its own digest; it belongs to every model version's provenance.
             task.set_env_variable(IMAGE_DIGEST_ENV, digest)
     task.set_cpu_request(cpu).set_memory_request(memory).set_memory_limit(memory)
-    gpus = {"train": 0 if thin else settings.gpus, "evaluate": min(settings.gpus, 1)}.get(task.name, 0)
+    one = min(settings.gpus, 1)
+    gpus = {"train": 0 if thin else settings.gpus, "evaluate": one, "optimize": one}.get(task.name, 0)
     if gpus:
         task.set_accelerator_type(settings.gpu_type).set_accelerator_limit(gpus)
     if settings.retries:

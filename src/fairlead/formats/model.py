@@ -6,7 +6,7 @@ files) with `training.json` beside it (TrainingRecord). A version is the same fo
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -235,10 +235,22 @@ def manifest_digest(
 
 def list_files(folder: Path, advance: Callable[[int], None] | None = None) -> dict[str, FileEntry]:
     """Digest and size of every file under `folder` but its own manifest, by relative path; `advance` is told bytes."""
-    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MODEL_MANIFEST)
-    return {
-        p.relative_to(folder).as_posix(): FileEntry(sha256=of_file(p, advance), size=p.stat().st_size) for p in paths
-    }
+    return digest_files({path.relative_to(folder).as_posix(): path for path in files_in(folder)}, advance)
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Every file under `folder` but its own manifest, sorted."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MODEL_MANIFEST)
+
+
+def digest_files(paths: Mapping[str, Path], advance: Callable[[int], None] | None = None) -> dict[str, FileEntry]:
+    """Digest and size of files, by the name that each has in a version; `advance` is told bytes."""
+    return {name: FileEntry(sha256=of_file(path, advance), size=size_of(path)) for name, path in paths.items()}
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file."""
+    return path.stat().st_size
 
 
 def read_training(folder: Path) -> TrainingRecord:

@@ -4,13 +4,18 @@ The optimize stage leaves this as `optimization.json`; a version keeps it in its
 A variant is named `<runtime>-<precision>`: `torch-fp32` is the registered weights as they are.
 """
 
+import json
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from fairlead.config import Config
+from fairlead.errors import IntegrityError, NotFound
 
 OPTIMIZATION = "optimization.json"
+# Its only field where the stage had nothing to do: the reason.
+SKIPPED = "skipped"
 # The folder of a version that holds the files of its variants.
 VARIANTS = "variants"
 
@@ -167,3 +172,14 @@ class OptimizationRecord(Config):
         values = self.to_dict()
         variants = [{name: variant[name] for name in named} for variant in values["variants"]]
         return {name: values[name] for name in decided} | self.closure() | {"variants": variants}
+
+
+def read_optimization(folder: Path) -> OptimizationRecord | None:
+    """Read `optimization.json`; None where the stage was skipped. Raises NotFound when it did not run."""
+    try:
+        values = json.loads((folder / OPTIMIZATION).read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise NotFound(f"{folder}: it holds no {OPTIMIZATION}; run optimize first") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise IntegrityError(f"{folder / OPTIMIZATION}: it is not JSON ({error}); run optimize again") from error
+    return None if SKIPPED in values else OptimizationRecord.parse(values, where=str(folder))

@@ -12,6 +12,7 @@ from fairlead.formats import dataset, evaluation, model, tokens
 from fairlead.formats.digests import of_file, of_json
 from fairlead.formats.evaluation import EvaluationReport
 from fairlead.formats.model import TrainingRecord
+from fairlead.formats.variants import OptimizationRecord, read_optimization
 from fairlead.names import CLASSIFICATION, MULTI_LABEL
 from fairlead.provenance import NOT_INSTALLED
 from fairlead.registry.records import Promotion
@@ -37,17 +38,21 @@ class Candidate:
     training: TrainingRecord
     report: EvaluationReport
     verdict: dict[str, Any]
+    optimization: OptimizationRecord | None = None
+    """What the optimize stage found; None where it had nothing to do."""
+    variants: Path | None = None
+    """The folder that its files are in."""
 
     @property
     def closure(self) -> str:
         """Digest of everything the version comes from, without clocks: the same closure is the same version."""
-        return of_json(
-            {
-                "project": self.project,
-                "training": {name: value for name, value in self.training.identity().items() if name != "seconds"},
-                "datasets": [[e.dataset, e.dataset_digest] for e in self.report.evaluations],
-            }
-        )
+        origin: dict[str, Any] = {
+            "project": self.project,
+            "training": {name: value for name, value in self.training.identity().items() if name != "seconds"},
+            "datasets": [[e.dataset, e.dataset_digest] for e in self.report.evaluations],
+        }
+        # What optimization was asked, and where; what it found there depends on times.
+        return of_json(origin | ({"optimization": self.optimization.closure()} if self.optimization else {}))
 
     @property
     def evaluation_config(self) -> dict[str, Any]:
@@ -68,11 +73,18 @@ class Candidate:
 
 
 def read_candidate(
-    project: str, data: Path, tokenized: Path, trained: Path, evaluated: Path, judged: Path
+    project: str,
+    data: Path,
+    tokenized: Path,
+    trained: Path,
+    evaluated: Path,
+    judged: Path,
+    optimized: Path | None = None,
 ) -> Candidate:
     """Read what the stages left and check that it belongs together. Raises the error of the first broken link."""
     training, report = model.read_training(trained), evaluation.read_report(evaluated)
-    candidate = Candidate(project, trained, training, report, _read_verdict(judged))
+    found = read_optimization(optimized) if optimized else None
+    candidate = Candidate(project, trained, training, report, _read_verdict(judged), found, optimized)
     _check_present(candidate)
     _check_fit(candidate, dataset.read_manifest(data).digest, tokens.read_manifest(tokenized).digest)
     _check_weights(trained, training)

@@ -6,13 +6,14 @@ It may be killed anywhere and run again: the same closure finds its number again
 is written anew, and a version that is committed already is only reported.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from fairlead import events, places
 from fairlead.errors import Conflict, NotFound
 from fairlead.formats.atomic import write_json
 from fairlead.formats.digests import canonical_json, short
-from fairlead.formats.model import SIGNATURES, ModelManifest, list_files, manifest_digest
+from fairlead.formats.model import SIGNATURES, ModelManifest, digest_files, files_in, manifest_digest, size_of
 from fairlead.names import MODEL_MANIFEST, version_prefix
 from fairlead.registry import open_registry
 from fairlead.registry.links import Candidate, check_recorded, read_candidate
@@ -26,12 +27,24 @@ VERSION = "version.json"
 
 
 @stage("register")
-def register_stage(project: str, data: str, tokens: str, model: str, evaluation: str, verdict: str, output: str) -> str:
+def register_stage(
+    project: str,
+    data: str,
+    tokens: str,
+    model: str,
+    evaluation: str,
+    verdict: str,
+    output: str,
+    optimization: str | None = None,
+) -> str:
     """Register the model and write `<output>/version.json`; returns the version's name.
+
+    `optimization` is the folder that the optimize stage left.
 
     Raises NotFound or Conflict, naming the link, when the version would not be closed under all it came from.
     """
-    candidate = read_candidate(project, Path(data), Path(tokens), Path(model), Path(evaluation), Path(verdict))
+    folders = [Path(folder) for folder in (data, tokens, model, evaluation, verdict, optimization) if folder]
+    candidate = read_candidate(project, *folders)
     with open_registry() as registry:
         version = register(registry, open_store(places.store_url()), candidate)
     write_json(Path(output) / VERSION, describe(version))
@@ -70,22 +83,22 @@ def register(registry: Registry, store: ObjectStore, candidate: Candidate) -> Ve
 def _publish(registry: Registry, store: ObjectStore, candidate: Candidate, reservation: Reservation) -> VersionRecord:
     manifest = _manifest(candidate, reservation)
     prefix = version_prefix(reservation.project, reservation.number)
-    _clear(store, prefix, manifest)
-    _upload(store, prefix, candidate.folder, manifest)
+    clear(store, prefix, manifest)
+    upload(store, prefix, files_of(candidate), manifest)
     return registry.commit_version(manifest, prefix, candidate.promotion)
 
 
 def _manifest(candidate: Candidate, reservation: Reservation) -> ModelManifest:
-    size = sum(path.stat().st_size for path in candidate.folder.rglob("*") if path.is_file())
-    progress = events.Progress("register", f"digest {reservation.name}", size, "bytes")
-    files, training = list_files(candidate.folder, progress.advance), candidate.training
+    paths = files_of(candidate)
+    progress = events.Progress("register", f"digest {reservation.name}", sum(map(size_of, paths.values())), "bytes")
+    files, training = digest_files(paths, progress.advance), candidate.training
     signature = SIGNATURES[training.task]
     return ModelManifest(
         project=candidate.project,
         version=reservation.number,
         name=reservation.name,
         created=reservation.created,
-        digest=manifest_digest(files, training.labels, signature, training),
+        digest=manifest_digest(files, training.labels, signature, training, candidate.optimization),
         files=files,
         labels=training.labels,
         signature=signature,
@@ -93,10 +106,24 @@ def _manifest(candidate: Candidate, reservation: Reservation) -> ModelManifest:
         evaluations=[evaluation.to_dict() for evaluation in candidate.report.evaluations],
         evaluation_config=candidate.evaluation_config,
         checks=candidate.checks,
+        optimization=candidate.optimization,
     )
 
 
-def _clear(store: ObjectStore, prefix: str, manifest: ModelManifest) -> None:
+def files_of(candidate: Candidate) -> dict[str, Path]:
+    """Every file of the version by its path in it: the model's, and those of the variants that it keeps."""
+    named = {path.relative_to(candidate.folder).as_posix(): path for path in files_in(candidate.folder)}
+    return dict(sorted({**named, **_variant_files(candidate)}.items()))
+
+
+def _variant_files(candidate: Candidate) -> dict[str, Path]:
+    if candidate.optimization is None or candidate.variants is None:
+        return {}
+    kept = (variant for variant in candidate.optimization.variants if variant.kept)
+    return {name: candidate.variants / name for variant in kept for name in variant.files}
+
+
+def clear(store: ObjectStore, prefix: str, manifest: ModelManifest) -> None:
     """Remove what a killed upload left. Raises Conflict for a version that this registry did not write."""
     try:
         content = store.get_bytes(prefix + MODEL_MANIFEST)
@@ -111,9 +138,10 @@ def _clear(store: ObjectStore, prefix: str, manifest: ModelManifest) -> None:
     remove(store, prefix, first=MODEL_MANIFEST)
 
 
-def _upload(store: ObjectStore, prefix: str, folder: Path, manifest: ModelManifest) -> None:
+def upload(store: ObjectStore, prefix: str, paths: Mapping[str, Path], manifest: ModelManifest) -> None:
+    """Write the files, `fairlead.json` last."""
     size = sum(entry.size for entry in manifest.files.values())
     progress = events.Progress("register", f"upload {manifest.name}", size, "bytes")
     for name in manifest.files:
-        store.put_file(prefix + name, folder / name, progress.advance)
+        store.put_file(prefix + name, paths[name], progress.advance)
     store.put_bytes(prefix + MODEL_MANIFEST, canonical_json(manifest.to_dict()))

@@ -33,13 +33,18 @@ def open_runner(folder: Path, manifest: ModelManifest, name: str, pad_token_id: 
     return open_variant(folder, record, pad_token_id)
 
 
-def open_variant(folder: Path, record: VariantRecord, pad_token_id: int, threads: int | None = None) -> Runner:
-    """Load the variant whose files `record` names, relative to `folder`; `threads` are by default one a core."""
+def open_variant(
+    folder: Path, record: VariantRecord, pad_token_id: int, threads: int | None = None, device: str | None = None
+) -> Runner:
+    """Load the variant whose files `record` names, relative to `folder`; `threads` are by default one a core.
+
+    `device` is where torch computes: `cpu` or `cuda`, by default the GPU where there is one.
+    """
     count = threads or len(os.sched_getaffinity(0))
     if record.runtime == "torch":
         from fairlead.variants.torch_runner import TorchRunner
 
-        return TorchRunner.load(folder, pad_token_id, record.precision)
+        return TorchRunner.load(folder, pad_token_id, record.precision, device)
     path = folder / record.files[0]
     if record.runtime == "openvino":
         from fairlead.variants.openvino_runner import OpenVinoRunner

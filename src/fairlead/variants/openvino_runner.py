@@ -12,7 +12,7 @@ from fairlead.variants.contract import Logits
 
 # The arithmetic of what the file has in float32. What it has in 8 bits stays so; without a hint OpenVINO would
 # take bfloat16 for the rest wherever the processor has it.
-HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32", "int8-static": "f32"}
+HINTS = {"fp32": "f32", "bf16": "bf16", "int8-static": "f32"}
 
 
 class OpenVinoRunner:

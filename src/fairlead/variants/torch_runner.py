@@ -19,18 +19,18 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchRunner:
-    """A padded forward pass, on the GPU where there is one; weights and arithmetic are of one type."""
+    """A padded forward pass, on the GPU where there is one unless a device is named; all in one type."""
 
-    def __init__(self, model: nn.Module, pad_token_id: int, precision: str = "fp32") -> None:
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    def __init__(self, model: nn.Module, pad_token_id: int, precision: str = "fp32", device: str | None = None) -> None:
+        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.device = self._device.type
         self._model = model.to(self._device, DTYPES[precision]).eval()
         self._pad_token_id = pad_token_id
 
     @classmethod
-    def load(cls, folder: Path, pad_token_id: int, precision: str = "fp32") -> Self:
+    def load(cls, folder: Path, pad_token_id: int, precision: str = "fp32", device: str | None = None) -> Self:
         """Load from a folder of the Hugging Face layout; raises as `load_classifier`."""
-        return cls(load_classifier(folder), pad_token_id, precision)
+        return cls(load_classifier(folder), pad_token_id, precision, device)
 
     def run(self, token_ids: Sequence[Sequence[int]]) -> Logits:
         """Logits of one batch, shape (B, C)."""
