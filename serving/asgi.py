@@ -52,6 +52,12 @@ class Request:
         value = self.header(name.encode())
         return None if value is None else value.decode("latin-1")
 
+    @property
+    def num_bytes(self) -> int:
+        """Length of the body, as the client says; 0 where it says nothing."""
+        length = self.header(b"content-length")
+        return int(length) if length and length.isdigit() and len(length) < 20 else 0
+
     async def body(self) -> bytes:
         """The whole body. Raises TooLarge before more than MAX_BODY_BYTES are held, ClientLeft when it is cut.
 
@@ -86,9 +92,7 @@ class Request:
         if coding and coding.lower() != b"identity":
             shown = coding.decode("latin-1")[:40]
             raise UnreadableCoding(f"content-encoding: {shown!r} is not read here; send the body as it is")
-        length = self.header(b"content-length")
-        if length and length.isdigit():
-            _checked(b"", int(length) if len(length) < 20 else MAX_BODY_BYTES + 1)
+        _checked(b"", self.num_bytes)
 
     async def _rest_of_body(self, message: dict[str, Any]) -> bytes:
         chunks, received = [], 0

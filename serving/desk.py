@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
+from fairlead.errors import Overloaded
 from fairlead.inference.repository import Repository, Served
 from serving.answers import Stamp
 from serving.exchange import Answered, Door, Exchange, Observer, no_header
@@ -11,8 +12,26 @@ from serving.failures import NotReady, status_of
 from serving.interface import Interface, interface_of
 from serving.questions import Question
 
+# Parsing more than this takes milliseconds, in which nobody else is answered.
+LARGE_BODY_BYTES = 256 << 10
 # What nginx calls a request whose client closed the connection.
 CLIENT_LEFT = 499
+
+
+def check_working(served: Served) -> None:
+    """Raises NotReady for a model that fails on everything."""
+    if served.failure:
+        raise NotReady(f"{served.name}: {served.manifest.name} fails, {served.failure}; see the server's log")
+
+
+def check_room(served: Served, num_bytes: int) -> None:
+    """Refuse a body that is a task to parse while the queue of such requests is full. Raises Overloaded."""
+    room = served.room
+    seconds = room.long_tokens / room.tokens_per_second
+    if num_bytes >= LARGE_BODY_BYTES and room.long_tokens and seconds > served.config.long_queue_seconds:
+        raise Overloaded(
+            f"{served.name}: large requests of {seconds:.1f} s wait; send it again later, or in smaller parts", seconds
+        )
 
 
 class Desk:
@@ -46,14 +65,6 @@ class Desk:
             raise NotReady(f"server: it is not ready, {self.reason}; try again")
         return self.repository
 
-    def index(self) -> list[dict[str, str]]:
-        """Every model with its version and state."""
-        repository = self.models()
-        versions = {name: repository.get(name).manifest.name for name in repository.names()}
-        return [
-            {"name": name, "version": version, "state": "READY", "reason": ""} for name, version in versions.items()
-        ]
-
     async def answer(
         self,
         door: Door,
@@ -61,8 +72,11 @@ class Desk:
         version: str,
         read: Callable[[Interface], Awaitable[tuple[Question, float | None]]],
         header: Callable[[str], str | None] = no_header,
+        num_bytes: int = 0,
     ) -> Answered:
         """Answer one request, which `read` reads once its model is found, with the seconds that its caller waits.
+
+        `num_bytes` is the size of its body as far as it is known; 0 where it is not.
 
         Raises what the caller has to know: see failures.STATUSES.
         """
@@ -71,6 +85,7 @@ class Desk:
             observer.began(exchange)
         try:
             exchange.served = served = self.models().get(model, version)
+            check_room(served, num_bytes)
             exchange.question, seconds = await read(interface_of(served))
             return await self._ask(exchange, served, exchange.question, seconds)
         except asyncio.CancelledError:

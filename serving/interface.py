@@ -77,5 +77,5 @@ def interface_of(served: Served) -> Interface:
     """The interface of what is served; kept as long as that is."""
     known = _INTERFACES.get(served)
     if known is None:
-        known = _INTERFACES[served] = Interface(served.manifest, served.variant, served.engine.vocabulary_size)
+        known = _INTERFACES[served] = Interface(served.manifest, served.variant, served.engine.num_token_ids)
     return known

@@ -23,7 +23,8 @@ from serving.asgi import (
     Send,
     json_response,
 )
-from serving.desk import Desk
+from serving.control import Control
+from serving.desk import LARGE_BODY_BYTES, Desk, check_working
 from serving.failures import RETRIED, InvalidRequest, retry_after, status_of
 from serving.interface import Interface, interface_of
 from serving.jsonbody import read_object
@@ -33,6 +34,7 @@ from serving.questions import Question
 # Milliseconds that the caller will wait for the answer.
 TIMEOUT_HEADER = b"x-request-timeout-ms"
 MAX_TIMEOUT_MS = 3_600_000
+LOAD_EXAMPLE = '{"parameters": {"ref": "support_topics:3"}}'
 CLOSE = (b"connection", b"close")
 BINARY_TYPE = (b"content-type", b"application/octet-stream")
 # After these the rest of the body may still be on its way, and is not waited for.
@@ -42,9 +44,9 @@ UNREAD = (408, 413)
 class RestDoor:
     """The ASGI application."""
 
-    def __init__(self, desk: Desk, more: Sequence[tuple[str, str, Handler]] = ()) -> None:
+    def __init__(self, desk: Desk, control: Control, more: Sequence[tuple[str, str, Handler]] = ()) -> None:
         """`more` are handlers by method and path besides those of the protocols."""
-        self.desk = desk
+        self.desk, self.control = desk, control
         self.routes = Routes()
         for method, path, handler in (
             ("POST", "/v1/models/{model}:predict", self.predict),
@@ -66,6 +68,7 @@ class RestDoor:
             ("POST", "/v2/repository/index", self.index),
             ("POST", "/v2/repository/models/{model}/load", self.load),
             ("POST", "/v2/repository/models/{model}/unload", self.unload),
+            ("POST", "/v2/repository/models/{model}/versions/{version}/unload", self.unload),
             ("GET", "/metrics", self.metrics),
             ("GET", "/openapi.json", self.described),
             *more,
@@ -99,7 +102,8 @@ class RestDoor:
         except ClientLeft:
             raise
         except Exception as error:
-            return failed(error)
+            unread = request.watcher is None and request.num_bytes >= LARGE_BODY_BYTES
+            return failed(error, unread)
 
     async def predict(self, request: Request) -> Response:
         """V1 predict."""
@@ -108,7 +112,9 @@ class RestDoor:
             seconds = _timeout(request)
             return v1.read(read_object(await request.body(), v1.EXAMPLE), interface), seconds
 
-        answered = await self.desk.answer("v1", request.parts["model"], "", read, request.header_text)
+        answered = await self.desk.answer(
+            "v1", request.parts["model"], "", read, request.header_text, request.num_bytes
+        )
         body = orjson.dumps(v1.written(answered.question, answered.answers, answered.stamp))
         return Response(body, headers=[JSON_TYPE, *_stamped(answered.stamp)])
 
@@ -120,7 +126,7 @@ class RestDoor:
             return v2.read(await request.body(), request.header(v2.JSON_LENGTH), interface), seconds
 
         model, version = request.parts["model"], request.parts.get("version", "")
-        answered = await self.desk.answer("v2", model, version, read, request.header_text)
+        answered = await self.desk.answer("v2", model, version, read, request.header_text, request.num_bytes)
         body, size = v2.written(answered)
         headers = _stamped(answered.stamp)
         if size is None:
@@ -161,7 +167,7 @@ class RestDoor:
 
     async def model_ready(self, request: Request) -> Response:
         """Whether a model, in the version asked for, answers."""
-        self._served(request)
+        check_working(self._served(request))
         return json_response({"name": request.parts["model"], "ready": True})
 
     def _served(self, request: Request) -> Served:
@@ -169,19 +175,20 @@ class RestDoor:
 
     async def index(self, _: Request) -> Response:
         """Every model with its version and state, as Triton's model repository extension has it."""
-        return json_response(self.desk.index())
+        return json_response(self.control.index())
 
     async def load(self, request: Request) -> Response:
-        """Load a model."""
-        name = request.parts["model"]
-        self.desk.models().get(name)
+        """Load a model: `{"parameters": {"ref": "support_topics:3"}}`."""
+        name, body = request.parts["model"], await request.body()
+        parameters = read_object(body, LOAD_EXAMPLE).get("parameters") if body else None
+        await self.control.load(name, parameters)
         return json_response({"name": name, "load": True})
 
     async def unload(self, request: Request) -> Response:
-        """Unload a model."""
+        """Unload a model, or one version of it."""
         name = request.parts["model"]
-        self.desk.models().get(name)
-        raise InvalidRequest(f"unload: this server serves {name} until it ends; stop the server instead")
+        await self.control.unload(name, request.parts.get("version", ""))
+        return json_response({"name": name, "unload": True})
 
     async def metrics(self, request: Request) -> Response:
         """Prometheus's."""
@@ -200,14 +207,14 @@ def server_metadata() -> dict[str, Any]:
     return {"name": "fairlead", "version": fairlead.__version__, "extensions": extensions}
 
 
-def failed(error: Exception) -> Response:
-    """A failure as one JSON sentence with its status."""
+def failed(error: Exception, unread: bool = False) -> Response:
+    """A failure as one JSON sentence with its status; `unread`: much of the body may still be on its way."""
     if isinstance(error, NoRoute):
         allow = [(b"allow", ", ".join(error.allowed).encode())] if error.allowed else []
         return json_response({"error": str(error)}, 405 if error.allowed else 404, *allow)
     status, _, sentence = status_of(error)
     headers = [(b"retry-after", retry_after(error).encode())] if status in RETRIED else []
-    if status in UNREAD:
+    if status in UNREAD or unread:
         headers.append(CLOSE)
     return json_response({"error": sentence}, status, *headers)
 

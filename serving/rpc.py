@@ -13,7 +13,8 @@ from google.protobuf.message import DecodeError
 from fairlead.errors import ConfigError
 from serving.answers import Column, columns
 from serving.asgi import MAX_BODY_BYTES
-from serving.desk import Desk
+from serving.control import Control
+from serving.desk import Desk, check_working
 from serving.exchange import Answered
 from serving.failures import RETRIED, InvalidRequest, retry_after, status_of
 from serving.interface import Interface, interface_of
@@ -29,8 +30,8 @@ CONTENTS = {"BYTES": "bytes_contents", "INT64": "int64_contents", "INT32": "int_
 class RpcDoor:
     """The service's methods."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
+    def __init__(self, desk: Desk, control: Control) -> None:
+        self.desk, self.control = desk, control
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """The service, as a gRPC server takes it."""
@@ -59,7 +60,7 @@ class RpcDoor:
         def header(name: str) -> str | None:
             return next((value for key, value in context.invocation_metadata() if key == name), None)
 
-        answered = await self.desk.answer("grpc", request.model_name, request.model_version, read, header)
+        answered = await self.desk.answer("grpc", request.model_name, request.model_version, read, header, len(content))
         context.set_trailing_metadata(answered.stamp.headers())
         return written(answered)
 
@@ -77,7 +78,7 @@ class RpcDoor:
 
     async def model_ready(self, request: Any) -> Any:
         """Whether the model, in the version asked for, answers."""
-        self.desk.models().get(request.name, request.version)
+        check_working(self.desk.models().get(request.name, request.version))
         return pb.ModelReadyResponse(ready=True)
 
     async def model(self, request: Any) -> Any:
@@ -86,14 +87,14 @@ class RpcDoor:
         return pb.ModelMetadataResponse(**interface_of(served).metadata(request.name))
 
     async def load(self, request: Any) -> Any:
-        """Load a model."""
-        self.desk.models().get(request.model_name)
+        """Load a model again from where it came; the message has no place for another."""
+        await self.control.load(request.model_name)
         return pb.RepositoryModelLoadResponse(model_name=request.model_name, isLoaded=True)
 
     async def unload(self, request: Any) -> Any:
         """Unload a model."""
-        self.desk.models().get(request.model_name)
-        raise InvalidRequest(f"unload: this server serves {request.model_name} until it ends; stop the server instead")
+        await self.control.unload(request.model_name)
+        return pb.RepositoryModelUnloadResponse(model_name=request.model_name, isUnloaded=True)
 
 
 Method = Callable[[bytes, Any], Awaitable[bytes]]
@@ -202,7 +203,9 @@ def _fill(contents: Any, column: Column) -> None:
         contents.fp32_contents.extend(column.data)
 
 
-def build_server(desk: Desk, host: str, port: int, shared: bool = False) -> tuple[grpc.aio.Server, int]:
+def build_server(
+    desk: Desk, control: Control, host: str, port: int, shared: bool = False
+) -> tuple[grpc.aio.Server, int]:
     """A server bound to `host` and `port` (0 takes a free one), not started yet, and its port.
 
     `shared`: other processes of this server are on the port as well. Raises ConfigError when the port is taken.
@@ -213,7 +216,7 @@ def build_server(desk: Desk, host: str, port: int, shared: bool = False) -> tupl
         # Or a second server on the port would silently take half of the calls.
         ("grpc.so_reuseport", int(shared)),
     ]
-    server = grpc.aio.server(handlers=[RpcDoor(desk).handlers()], options=options)
+    server = grpc.aio.server(handlers=[RpcDoor(desk, control).handlers()], options=options)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         return server, server.add_insecure_port(address)

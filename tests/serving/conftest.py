@@ -55,7 +55,9 @@ def running(folder: Path, *arguments: str) -> Iterator[Server]:
         if not line:
             errors.seek(0)
             pytest.fail(f"the server ended with {process.wait()}: {errors.read()}")
-        yield Server(process=process, folder=folder, **json.loads(line))
+        ready = json.loads(line)
+        named = {name: ready[name] for name in ("http", "grpc", "model", "version", "digest")}
+        yield Server(process=process, folder=folder, **named)
     finally:
         process.kill()
         process.wait()

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from serving.server import build_parser, main
+from serving.options import build_parser, wanted_models
+from serving.server import main
 from tests.serving.conftest import ROOT
 
 LINES = re.sub(r"\\\n\s*", " ", (ROOT / "serving" / "Dockerfile").read_text("utf-8")).splitlines()
@@ -43,7 +44,8 @@ def test_in_the_image_it_listens_everywhere_without_being_told(monkeypatch: pyte
     assert build_parser().parse_args([]).host == "127.0.0.1"
     monkeypatch.setenv("FAIRLEAD_HOST", re.search(r"FAIRLEAD_HOST=(\S+)", variables)[1])
     options = build_parser().parse_args(["--model_name=support-topics", "--http_port=8080", "--grpc_port=8081"])
-    assert (options.host, options.model) == ("0.0.0.0", "/mnt/models")
+    (wanted,) = wanted_models(options)
+    assert (options.host, str(wanted.source), wanted.name) == ("0.0.0.0", "/mnt/models", "support-topics")
 
 
 def test_help_says_every_argument(capsys: pytest.CaptureFixture[str]) -> None:

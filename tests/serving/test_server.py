@@ -18,7 +18,8 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceSt
 
 from fairlead.errors import FairleadError, Overloaded
 from fairlead.formats.model import WEIGHTS, read_manifest
-from serving.server import _Rest, _wait_until_answering, main
+from serving.listening import RestServer, until_answering
+from serving.server import main
 from tests.inference.serving import held, until
 from tests.serving.conftest import ROOT, Server, environment, running
 
@@ -115,13 +116,13 @@ def test_a_tampered_model_is_not_served(version: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
-        (["--model", "{tmp}"], "fairlead.json"),
-        (["--model", "{version}/config.json"], "config.json: it is a file"),
-        (["--model", "support_topics:7"], "support_topics"),
-        (["--model", "Support Topics"], "Support Topics"),
+        (["--model", "{tmp}", "--free-port"], "fairlead.json"),
+        (["--model", "{version}/config.json", "--free-port"], "config.json: it is a file"),
+        (["--model", "support_topics:7", "--free-port"], "support_topics"),
+        (["--model", "Support Topics", "--free-port"], "Support Topics"),
         (["--http_port", "many"], "--http_port"),
         (["--no-such-flag"], "--no-such-flag"),
-        (["--workers", "4"], "--workers"),
+        (["--workers", "0"], "--workers"),
         (["--model", "{version}", "--free-port", "--http_port", "{taken}"], "--http_port"),
         (["--model", "{version}", "--free-port", "--grpc_port", "{taken}"], "--grpc_port"),
         (["--model", "{version}", "--http_port", "70000"], "--http_port"),
@@ -141,21 +142,21 @@ def test_a_start_that_cannot_be_is_one_sentence(
 def test_a_defect_at_the_start_is_one_sentence_and_a_traceback_only_on_demand(
     level: str, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert main(["--model", "a/\0", "--log-level", level]) == 1
+    assert main(["--model", "a/\0", "--free-port", "--log-level", level]) == 1
     out, err = capsys.readouterr()
     assert out == "" and err.splitlines()[-1].startswith("error: serving: ValueError: ")
     assert any(record.exc_info for record in caplog.records) == (level == "debug")
 
 
 def test_a_disk_that_fails_at_the_start_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--model", "/" + "a" * 300]) != 0
+    assert main(["--model", "/" + "a" * 300, "--free-port"]) != 0
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and "File name too long" in line
 
 
 async def _start_of(config: uvicorn.Config) -> None:
-    rest = _Rest(config)
-    await asyncio.wait_for(_wait_until_answering(rest, asyncio.create_task(rest.serve(sockets=[]))), 60)
+    rest = RestServer(config)
+    await asyncio.wait_for(until_answering(rest, asyncio.create_task(rest.serve(sockets=[]))), 60)
 
 
 async def _never_starts(scope: object, receive: object, send: object) -> None:

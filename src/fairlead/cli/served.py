@@ -29,11 +29,14 @@ TEXTS_IN_A_REQUEST = 512
 BYTES_IN_A_REQUEST = 8_000_000
 
 
-def server_command(ref: str, http_port: int, grpc_port: int, host: str) -> list[str]:
-    """The command line of a server for `ref`; port 0 is a free one."""
+def server_command(
+    refs: Sequence[str], http_port: int, grpc_port: int, host: str, options: Sequence[str] = ()
+) -> list[str]:
+    """The command line of a server for `refs`; port 0 is a free one, `options` are the server's own."""
     # -P: a folder `serving` where the user stands is not the server.
     ports = ["--http_port", str(http_port), "--grpc_port", str(grpc_port)]
-    return [sys.executable, "-P", "-m", "serving", "--model", ref, *ports, "--host", host]
+    models = [argument for ref in refs for argument in ("--model", ref)]
+    return [sys.executable, "-P", "-m", "serving", *models, *ports, "--host", host, *options]
 
 
 @contextmanager
@@ -44,7 +47,7 @@ def served(ref: str) -> Iterator[str]:
     """
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
-            [*server_command(ref, 0, 0, "127.0.0.1"), "--die-with-parent"],
+            server_command([ref], 0, 0, "127.0.0.1", ["--die-with-parent", "--linger", "0"]),
             # Never written: its end tells the server that this process is gone, even by SIGKILL.
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -1,0 +1,84 @@
+"""The REST door on a socket: uvicorn, with httptools and uvloop, started and stopped by the program."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+
+from fairlead.errors import ConfigError, FairleadError
+
+# Longer than the 60 s after which proxies let go of idle connections, or they race the server for them.
+KEEP_ALIVE_SECONDS = 65
+BACKLOG = 2048
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises ConfigError when the port cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"--http_port: {address(host, port)} cannot be bound ({error}); choose another port, or --free-port"
+        ) from error
+
+
+def address(host: str, port: int) -> str:
+    """Host and port as one text."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class RestServer(uvicorn.Server):
+    """uvicorn's server, which leaves the signals to the program: there is a second door to close."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.answering = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        try:
+            await super().startup(sockets)
+        except SystemExit as error:
+            raise FairleadError("serving: the REST server cannot start; see its log above") from error
+        # Some releases of uvicorn return from a startup that failed.
+        if self.started:
+            self.answering.set()
+
+
+def rest_server(app: Any, grace_seconds: float) -> RestServer:
+    """The server of an ASGI application."""
+    return RestServer(
+        uvicorn.Config(
+            app,
+            interface="asgi3",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=int(grace_seconds),
+        )
+    )
+
+
+async def until_answering(rest: RestServer, serving: "asyncio.Task[None]") -> None:
+    """Wait for the REST door to open. Raises what kept it shut."""
+    answering = asyncio.create_task(rest.answering.wait())
+    await asyncio.wait([serving, answering], return_when=asyncio.FIRST_COMPLETED)
+    if not rest.answering.is_set():
+        answering.cancel()
+        await serving
+        raise FairleadError("serving: the REST server ended before it answered; see its log above")
