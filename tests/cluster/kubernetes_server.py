@@ -6,6 +6,7 @@ immutable fields, `status` apart from `spec`, server-side apply with managers of
 with a grace period. What happens to an object beyond that is a controller's affair (trainer.py).
 """
 
+import functools
 import json
 import socket
 import threading
@@ -67,8 +68,12 @@ class Cluster:
 
     crds: dict[str, Object] = field(default_factory=dict)
     """CRDs by plural name."""
+    validators: dict[str, Any] = field(default_factory=dict)
+    """Of their schemas, made once: that of an InferenceService has 40,000 lines."""
     objects: dict[tuple[str, str, str], Object] = field(default_factory=dict)
     """By plural, namespace, name."""
+    services: dict[str, Callable[[str], Object | None]] = field(default_factory=dict)
+    """What a service answers to a path, through the API server; None is a connection refused."""
     logs: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     """Lines with their times by pod."""
     forbidden: set[tuple[str, str]] = field(default_factory=set)
@@ -88,9 +93,10 @@ class Cluster:
 
     def install(self, path: Path, change: Callable[[Object], None] = lambda crd: None) -> None:
         """Install the CRD in a file."""
-        crd = yaml.load(path.read_text("utf-8"), Loader=LOADER)
+        crd = deepcopy(_parsed(path))
         change(crd)
         self.crds[crd["spec"]["names"]["plural"]] = crd
+        self.validators.pop(crd["spec"]["names"]["plural"], None)
 
     # Storage ---------------------------------------------------------------------------------------------------
 
@@ -235,7 +241,9 @@ class Cluster:
             schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
             default(schema, new)
             subject = {k: v for k, v in new.items() if k not in ("metadata", "apiVersion", "kind")}
-            wrong = list(jsonschema.Draft202012Validator(strict(schema)).iter_errors(subject))
+            if plural not in self.validators:
+                self.validators[plural] = jsonschema.Draft202012Validator(strict(schema))
+            wrong = list(self.validators[plural].iter_errors(subject))
             unknown = [e for e in wrong if e.validator == "additionalProperties"]
             if unknown and query.get("fieldValidation") != "Strict":
                 raise Refusal(500, "InternalError", "the caller did not ask for strict field validation")
@@ -250,6 +258,12 @@ class Cluster:
                 raise Refusal(422, "Invalid", f"{path}: field is immutable")
         for webhook in self.admit:
             webhook(old, new)
+
+
+@functools.cache
+def _parsed(path: Path) -> Object:
+    crd: Object = yaml.load(path.read_text("utf-8"), Loader=LOADER)
+    return crd
 
 
 def now() -> str:
@@ -363,6 +377,11 @@ class Handler(BaseHTTPRequestHandler):
             return self._answer(200, found)
         if parts[0] == "apis" and plural not in self.cluster.crds:
             raise Refusal(404, "NotFound", "the server could not find the requested resource")
+        if sub == "proxy":
+            answer = self.cluster.services.get(name, lambda path: None)("/" + "/".join(rest[3:]))
+            if answer is None:
+                raise Refusal(503, "ServiceUnavailable", f'no endpoints available for service "{name}"')
+            return self._answer(200, answer)
         if sub == "log":
             return self._log(name, query)
         if self.command == "GET" and query.get("watch") == "true":

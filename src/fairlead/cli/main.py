@@ -19,6 +19,7 @@ import typer
 from fairlead import __version__, openmp
 from fairlead.cli import data, feedback, models, registry, runs, settings, store
 from fairlead.cli.compile import compile_
+from fairlead.cli.deploy import deploy
 from fairlead.cli.failures import EXIT_TERMINATED, report
 from fairlead.cli.lr_find import lr_find
 from fairlead.cli.predict import predict
@@ -44,6 +45,7 @@ app.command()(predict)
 app.command()(reproduce)
 app.command()(trace)
 app.command()(replay)
+app.command()(deploy)
 app.command()(promote)
 app.command()(rollback)
 app.add_typer(models.app, name="models")

@@ -24,6 +24,7 @@ Object = dict[str, Any]
 T = TypeVar("T")
 
 MERGE_PATCH = "application/merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
 MANAGER = "fairlead"
 # Connect, and read of an answer that is no stream.
 TIMEOUTS = (10, 30)
@@ -74,6 +75,17 @@ class ApiServer:
         """Merge `body` into the object. Raises Conflict when `metadata.resourceVersion` in it is no longer current."""
         query = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
         return self._patiently("PATCH", path, query, body, MERGE_PATCH)
+
+    def apply(self, path: str, body: Object) -> Object:
+        """Server-side apply: make the object, or the fields of it that `body` names, whoever had set them."""
+        query = {"fieldManager": MANAGER, "fieldValidation": "Strict", "force": "true"}
+        return self._patiently("PATCH", path, query, body, APPLY_PATCH)
+
+    def get_once(self, path: str) -> Object:
+        """The object at `path`, without patience: for who asks again anyway."""
+        with translated(path):
+            answer: Object = self._request("GET", path, {})
+            return answer
 
     def delete(self, path: str) -> None:
         """Delete the object, and in the background what it owns; that there is none is no error."""

@@ -1,0 +1,37 @@
+"""`fairlead deploy`: put a version on a cluster that no GitOps looks after."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from fairlead.cli.output import JsonOption, print_json
+from fairlead.errors import ConfigError
+
+
+def deploy(
+    ref: Annotated[str, typer.Argument(metavar="MODEL", help="project, project:3 or project@champion.")],
+    direct: Annotated[
+        bool, typer.Option("--direct", help="Apply it to the cluster that the kubeconfig names.")
+    ] = False,
+    timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds until it must answer.")] = 600,
+    as_json: JsonOption = False,
+) -> None:
+    """Apply the InferenceService of a version and wait until it answers as that version; else take it back."""
+    if not direct:
+        raise ConfigError("deploy: with GitOps use fairlead promote; to apply to the cluster yourself add --direct")
+    from fairlead import places
+    from fairlead.cluster.api_server import ApiServer
+    from fairlead.cluster.deployment import deploy as put
+    from fairlead.names import ModelRef
+    from fairlead.registry import open_registry
+
+    with open_registry() as registry:
+        version = registry.resolve(ModelRef.parse(ref))
+    server = ApiServer.connect()
+    root = f"{places.store_url().rstrip('/')}/models"
+    answer = put(server, version.project, version.number, root, timeout, lambda line: print(line, file=sys.stderr))
+    if as_json:
+        print_json({"project": version.project, "version": answer.version, "namespace": server.namespace})
+    else:
+        print(f"{answer.version} answers in namespace {server.namespace}")

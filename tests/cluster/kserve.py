@@ -1,0 +1,55 @@
+"""What KServe and a kubelet make of an InferenceService, in small: pods, and a service that answers as a version.
+
+A version starts after `seconds_to_start`; one in `broken` never does, and its pod says why.
+"""
+
+import threading
+import time
+from typing import Any
+
+from tests.cluster.kubernetes_server import Cluster, Object, now
+
+NAMESPACE, SERVICE_LABEL = "team", "serving.kserve.io/inferenceservice"
+
+
+class KServe:
+    """Follows the InferenceServices of a cluster."""
+
+    def __init__(self, cluster: Cluster, broken: dict[str, Object], seconds_to_start: float = 0.2) -> None:
+        """`broken` has, by version (`v0003`), the status of the pod that fails."""
+        self._cluster, self._broken, self._seconds = cluster, broken, seconds_to_start
+        self._seen: dict[str, tuple[str, float]] = {}
+        self._answers: dict[str, str] = {}
+        self.ending = threading.Event()
+
+    def run(self) -> None:
+        """Until `ending` is set."""
+        while not self.ending.wait(0.02):
+            present = self._cluster.select("inferenceservices", NAMESPACE, {})
+            for found in present:
+                self._reconcile(found)
+            for name in set(self._seen) - {found["metadata"]["name"] for found in present}:
+                del self._seen[name]
+                self._answers.pop(name, None)
+
+    def _reconcile(self, found: Object) -> None:
+        name, uri = found["metadata"]["name"], found["spec"]["predictor"]["model"]["storageUri"]
+        if self._seen.get(name, ("", 0.0))[0] != uri:
+            self._seen[name] = (uri, time.monotonic())
+            self._make_pod(name, uri)
+            self._cluster.services[f"{name}-predictor:80"] = lambda path: self._metadata(name)
+        project, version = uri.rstrip("/").split("/")[-2:]
+        if version not in self._broken and time.monotonic() - self._seen[name][1] > self._seconds:
+            self._answers[name] = f"{project}_v{int(version[1:])}"
+
+    def _make_pod(self, name: str, uri: str) -> None:
+        version = uri.rstrip("/").rpartition("/")[2]
+        status: Any = self._broken.get(version, {"phase": "Running"})
+        if status is None:
+            return
+        pod = {"metadata": {"name": f"{name}-{version}", "namespace": NAMESPACE, "labels": {SERVICE_LABEL: name}}}
+        self._cluster.make("pods", {**pod, "status": {"phase": "Pending", **status}})
+        self._cluster.update("pods", f"{name}-{version}", lambda p: p["metadata"].update(creationTimestamp=now()))
+
+    def _metadata(self, name: str) -> Object | None:
+        return {"name": name, "versions": [self._answers[name]]} if name in self._answers else None

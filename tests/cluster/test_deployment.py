@@ -1,0 +1,160 @@
+"""Deploying without GitOps, against an API server over HTTP that enforces the CRD of InferenceService."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fairlead.cluster import deployment
+from fairlead.cluster.api_server import ApiServer
+from fairlead.cluster.deployment import answering, deploy, served_uri
+from fairlead.cluster.inference_service import inference_service
+from fairlead.errors import ClusterError, ConfigError
+from manifests.validation import building
+from tests.cluster.kserve import KServe
+from tests.cluster.kubernetes_server import Cluster, Refusal, kubeconfig, serving
+
+ROOT = "s3://fairlead/models"
+MANIFESTS = Path(__file__).parent.parent.parent / "manifests"
+Deploy = Callable[..., Any]
+
+
+@pytest.fixture
+def cluster(crds: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    monkeypatch.setattr(deployment, "SECONDS_BETWEEN_LOOKS", 0.02)
+    with serving(Cluster()) as cluster:
+        cluster.install(crds / "kserve" / "serving.kserve.io_inferenceservices.yaml")
+        yield cluster
+
+
+@pytest.fixture
+def server(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ApiServer:
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig(cluster, tmp_path / "kubeconfig")))
+    from kubernetes.config import kube_config
+
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    return ApiServer.connect()
+
+
+@contextmanager
+def kserve(cluster: Cluster, **broken: Any) -> Iterator[None]:
+    controller = KServe(cluster, broken)
+    thread = threading.Thread(target=controller.run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        controller.ending.set()
+        thread.join(10)
+
+
+def uri(cluster: Cluster) -> str | None:
+    found = cluster.get("inferenceservices", "library-docs")
+    return served_uri(found) if found else None
+
+
+@pytest.mark.skipif(not building.is_here(), reason="neither kustomize nor kubectl is here")
+def test_it_is_the_object_of_the_manifests() -> None:
+    (built,) = building.kustomize(MANIFESTS / "overlays" / "prod" / "models" / "library-docs")
+    built["metadata"].pop("namespace")
+    assert inference_service("library_docs", 1, ROOT) == built
+
+
+def test_a_version_is_deployed_when_it_answers_itself(cluster: Cluster, server: ApiServer) -> None:
+    with kserve(cluster):
+        assert answering(server, "library_docs") is None
+        assert deploy(server, "library_docs", 1, ROOT, 30).version == "library_docs_v1"
+        assert deploy(server, "library_docs", 2, ROOT, 30).version == "library_docs_v2"
+        before = cluster.get("inferenceservices", "library-docs")
+        # The same again changes nothing.
+        assert deploy(server, "library_docs", 2, ROOT, 30).version == "library_docs_v2"
+    after = cluster.get("inferenceservices", "library-docs")
+    assert before is not None
+    assert after is not None
+    assert after["metadata"]["generation"] == before["metadata"]["generation"]
+    assert [m["manager"] for m in after["metadata"]["managedFields"]] == ["fairlead"]
+
+
+CRASHED = {"terminated": {"exitCode": 2, "reason": "Error", "message": "digest differs"}}
+BROKEN = {
+    "a crash": (
+        {"containerStatuses": [{"name": "kserve-container", "restartCount": 3, "state": CRASHED}]},
+        "kserve-container failed (Error, exit code 2: digest differs); its last lines: error: v0002 is damaged",
+    ),
+    "no download": (
+        {"initContainerStatuses": [{"name": "storage-initializer", "restartCount": 2, "state": CRASHED}]},
+        "download of the model failed",
+    ),
+    "no image": (
+        {"containerStatuses": [{"name": "c", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no x"}}}]},
+        "ImagePullBackOff: no x",
+    ),
+    "no room": (
+        {
+            "conditions": [
+                {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
+            ]
+        },
+        "the endpoint still answers as library_docs_v1 after 1 s (pod library-docs-v0002: Unschedulable: 0/3 nodes)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_does_not_come_up_is_taken_back_with_the_reason(name: str, cluster: Cluster, server: ApiServer) -> None:
+    status, reason = BROKEN[name]
+    said: list[str] = []
+    with kserve(cluster, v0002=status):
+        deploy(server, "library_docs", 1, ROOT, 30)
+        cluster.log("library-docs-v0002", "error: v0002 is damaged")
+        with pytest.raises(ClusterError) as failed:
+            deploy(server, "library_docs", 2, ROOT, 1, said.append)
+    assert reason in str(failed.value)
+    assert f"{ROOT}/library_docs/v0001/ is served again" in str(failed.value)
+    assert uri(cluster) == f"{ROOT}/library_docs/v0001/"
+    assert len(said) == 2, "the reason is said once, however often it is seen"
+
+
+def test_a_first_version_that_fails_leaves_nothing(cluster: Cluster, server: ApiServer) -> None:
+    quota = {"metadata": {"name": "e", "namespace": "team"}, "type": "Warning", "reason": "FailedCreate"}
+    cluster.make("events", {**quota, "message": "exceeded quota: fairlead"})
+    with kserve(cluster, v0001=None), pytest.raises(ClusterError, match="no pod was made: exceeded quota: fairlead"):
+        deploy(server, "library_docs", 1, ROOT, 1)
+    assert uri(cluster) is None
+
+
+def test_what_the_cluster_refuses_is_said_and_changes_nothing(cluster: Cluster, server: ApiServer) -> None:
+    cluster.forbidden.add(("patch", "inferenceservices"))
+    with pytest.raises(ConfigError, match="may not do what it must"):
+        deploy(server, "library_docs", 1, ROOT, 1)
+    cluster.forbidden.clear()
+
+    def refuse(old: Any, new: Any) -> None:
+        raise Refusal(422, "Invalid", "no such runtime")
+
+    cluster.admit.append(refuse)
+    with pytest.raises(ConfigError, match="no such runtime"):
+        deploy(server, "library_docs", 1, ROOT, 1)
+    assert uri(cluster) is None
+
+
+def test_an_api_server_that_stumbles_is_asked_again(cluster: Cluster, server: ApiServer) -> None:
+    cluster.unavailable = 2
+    with kserve(cluster):
+        assert deploy(server, "library_docs", 1, ROOT, 30).version == "library_docs_v1"
+
+
+def test_a_store_in_a_folder_is_no_store_for_pods(server: ApiServer) -> None:
+    with pytest.raises(ConfigError, match="FAIRLEAD_STORE"):
+        deploy(server, "library_docs", 1, "/home/me/store/models", 1)
+
+
+def test_the_command_needs_a_word_for_it(capsys: pytest.CaptureFixture[str]) -> None:
+    from fairlead.cli.main import main
+
+    assert main(["deploy", "library_docs:1"]) == 2
+    assert "use fairlead promote" in capsys.readouterr().err
