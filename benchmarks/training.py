@@ -1,20 +1,28 @@
 """How fast does Fairlead train, against the Hugging Face Trainer at its defaults and at its best?
 
-    python -m benchmarks.training [--quick] [--json] [--only minilm bert-base] [--set precision=bf16 ...]
+    python -m benchmarks.training [--quick] [--json] [--only minilm bert-base gpt scaling] [--set precision=bf16 ...]
 
 Every side trains the same weights on as many examples of the same split, in a process of its own. The sides take turns
 of some examples each, so that all of them meet the same neighbours on the machine, and each turn begins with a
 measurement of the matmul ceiling. Figures of a workload:
 
-- `vs_trainer_default`, `vs_trainer_best`: Fairlead's useful (non-padding) tokens/s over the Trainer's,
-- `of_matmul_ceiling`: model FLOP utilisation, 6 operations a weight of the layers and token, and
-  12 x layers x width x length^2 a text for attention (Kaplan et al., 2020), over what bf16 matrices of 2048 x 2048
-  reach in the same minutes with the same threads,
+- `vs_trainer_default`, `vs_trainer_best`: Fairlead's useful (non-padding) tokens/s over the Trainer's. At its best it
+  has batches of 32 grouped by length, as many threads as Fairlead, and bf16 where that is measured to be the faster
+  arithmetic, as `precision: auto` does,
+- `of_matmul_ceiling`: model FLOP utilisation, 6 operations a token and weight that it is multiplied with, and
+  12 x layers x width x length^2 a text for attention (Kaplan et al., 2020), over what matrices of 2048 x 2048 reach in
+  the same minutes with the same threads, in bf16 or fp32, whichever is more; `trainer_of_matmul_ceiling` likewise,
 - `padding_share`: share of the computed tokens that are padding, `loss_gap`: Fairlead's validation loss less
-  that of the Trainer at its best.
+  that of the Trainer at its best, after as many examples (the last turn that both took),
+- `cpu_vs_trainer_best`: the same ratio as `vs_trainer_best` by processor time, for a machine that does much else,
+- `seconds_to_target`: seconds to the validation score that the table names, or null where it was not reached.
+
+`scaling` trains MiniLM in one process and in two of one thread each, in turns: `efficiency` is the rate of two over
+twice that of one, `matmul_efficiency` the same of processes that multiply matrices and share nothing.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -26,17 +34,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from benchmarks import tables
 from benchmarks.training_data import Workload, full_workloads, prepare, quick_workloads
 from fairlead import openmp
 from fairlead.training.config import TrainConfig
+from fairlead.training.launching.calibration import fastest_threads
 from fairlead.training.launching.distributed import num_threads
+from fairlead.training.precision import has_fast_bf16
 
-# Both good sides: what a batch of 32 likes. The Trainer's defaults keep their own batch of 8 and rate of 5e-5.
-LEARNING_RATE, BATCH_SIZE = 1e-4, 32
+# Both good sides; the Trainer's defaults keep their own batch of 8.
+BATCH_SIZE = 32
 # A side that has trained so long sits out the turns that are left: its rate is known, its last score is that of then.
-PATIENCE_SECONDS = 150.0
+PATIENCE_SECONDS = {True: 45.0, False: 200.0}
+SCALING = "scaling"
 DEFAULT, BEST, FAIRLEAD = "Trainer, defaults", "Trainer, best", "Fairlead"
 
 
@@ -50,6 +62,7 @@ class Side:
     threads: int | None
     process: subprocess.Popen[str] | None = None
     turns: list[dict[str, Any]] = field(default_factory=list)
+    log: Path = Path(os.devnull)
 
     def start(self, job: dict[str, Any], folder: Path) -> None:
         """Start the process and wait until it is ready."""
@@ -61,10 +74,11 @@ class Side:
             environment |= openmp.environment()
         if self.threads:
             environment["OMP_NUM_THREADS"] = str(self.threads)
-        log = (folder / f"{self.name}.log").open("w")
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log}
-        self.process = subprocess.Popen(command, env=environment, text=True, **pipes)
-        self._read(log.name)
+        self.log = folder / f"{self.name}.log"
+        with self.log.open("w") as log:
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log}
+            self.process = subprocess.Popen(command, env=environment, text=True, **pipes)
+        self._read("start")
 
     @property
     def seconds(self) -> float:
@@ -73,10 +87,18 @@ class Side:
 
     def take_turn(self) -> dict[str, Any]:
         """Let it train one turn; returns its report."""
+        self.begin_turn()
+        return self.end_turn()
+
+    def begin_turn(self) -> None:
+        """Let it go on."""
         assert self.process
         assert self.process.stdin
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
+
+    def end_turn(self) -> dict[str, Any]:
+        """Wait for its report."""
         self.turns.append(self._read(f"{self.name}, turn {len(self.turns) + 1}"))
         return self.turns[-1]
 
@@ -93,72 +115,130 @@ class Side:
         for line in self.process.stdout:
             if line.startswith("TURN "):
                 return dict(json.loads(line[5:]))
-        raise SystemExit(f"{where}: {self.name} ended with code {self.process.wait()}")
+        last = (self.log.read_text("utf-8", "replace").strip() or "nothing").splitlines()[-1]
+        raise SystemExit(f"{where}: {self.name} ended with code {self.process.wait()}; its last line: {last}")
 
 
 def main() -> None:
     """Run the workloads and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a quarter of the examples; ends in under 8 minutes")
+    parser.add_argument("--quick", action="store_true", help="few examples; ends in under 8 minutes")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON and leave the page alone")
-    parser.add_argument("--only", nargs="*", default=[], help="bases to run: minilm, bert-base")
+    parser.add_argument("--only", nargs="*", default=[], help="what to run: minilm, bert-base, gpt, scaling")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of Fairlead's training")
     arguments = parser.parse_args()
-    workloads = [
-        w
-        for w in (quick_workloads if arguments.quick else full_workloads)()
-        if not arguments.only or w.base in arguments.only
-    ]
     settings = dict(setting.split("=", 1) for setting in arguments.set)
-    results = []
+    workloads = (quick_workloads if arguments.quick else full_workloads)()
+    found: dict[str, dict[str, Any]] = {}
+    written: list[str] = []
+    machine = Machine.measured(settings)
     for workload in workloads:
+        if not arguments.only or workload.base in arguments.only:
+            with tempfile.TemporaryDirectory(prefix="fairlead-bench-") as folder:
+                found[workload.base] = measure(workload, settings, machine, arguments.quick, Path(folder))
+            written.append(_table(workload, found[workload.base]))
+    if not arguments.only or SCALING in arguments.only:
         with tempfile.TemporaryDirectory(prefix="fairlead-bench-") as folder:
-            results.append(measure(workload, settings, Path(folder)))
+            found[SCALING] = scaling(workloads[0], settings, machine, Path(folder))
+        written.append(_scaling_sentence(found[SCALING]))
     if arguments.json:
-        print(json.dumps({w.base: r for w, r in zip(workloads, results, strict=True)}, indent=2))
+        print(json.dumps(found, indent=2))
         return
-    table = "\n\n".join(_table(w, r) for w, r in zip(workloads, results, strict=True))
+    table = "\n\n".join(written)
     print(table)
     if not arguments.only and not arguments.set:
         tables.write("training", "python -m benchmarks.training" + (" --quick" if arguments.quick else ""), table)
 
 
-def measure(workload: Workload, settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Machine:
+    """What was measured before the sides start, for all of them."""
+
+    precision: str
+    threads: int
+
+    @staticmethod
+    def measured(settings: dict[str, Any]) -> "Machine":
+        """The faster arithmetic and number of threads, unless they are set."""
+        precision = settings.get("precision") or ("bf16" if has_fast_bf16(torch.device("cpu")) else "fp32")
+        most = num_threads(TrainConfig.parse(settings), 1)
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        with contextlib.redirect_stdout(sys.stderr):
+            return Machine(precision, most if "threads" in settings else fastest_threads(most, dtype))
+
+
+def measure(
+    workload: Workload, settings: dict[str, Any], machine: Machine, quick: bool, folder: Path
+) -> dict[str, Any]:
     """Train one workload on every side, in turns; returns the named figures and those of each side."""
     prepare(workload, folder)
-    job = {"model": str(folder / "model"), "tokens": str(folder / "tokens"), "train": workload.train}
-    threads = num_threads(TrainConfig.parse(settings), 1)
-    ceiling = Side("bf16 matmul", "matmul", {}, threads)
-    sides = _sides(settings, threads)
+    ceiling = Side("matmul", "matmul", {}, machine.threads)
+    sides = _sides(workload, settings, machine)
     try:
         for side in (ceiling, *sides):
-            side.start(job | {"turn": workload.turn, "dtype": "bfloat16"}, folder)
+            side.start(_job(workload, folder), folder)
         for _ in range(-(-workload.train // workload.turn)):
             ceiling.take_turn()
             for side in sides:
-                if side.seconds < PATIENCE_SECONDS:
+                if side.seconds < PATIENCE_SECONDS[quick]:
                     _say(workload, side, side.take_turn())
     finally:
         for side in (ceiling, *sides):
             side.stop()
-    return _figures(workload, folder, sides, statistics.median(t["flops"] for t in ceiling.turns), threads)
+    return _figures(workload, folder, sides, ceiling, machine)
 
 
-def _sides(settings: dict[str, Any], threads: int) -> list[Side]:
-    best = {
-        "bf16": True,
-        "train_sampling_strategy": "group_by_length",
+def scaling(workload: Workload, settings: dict[str, Any], machine: Machine, folder: Path) -> dict[str, Any]:
+    """Train with one process and with two, of one thread each, and multiply matrices in one process and in two."""
+    prepare(workload, folder)
+    ours = _ours(workload, settings, machine)
+    one, two = (Side(f"{n} processes", "fairlead", ours, 1) for n in (1, 2))
+    first, second = (Side(f"matmul {n}", "matmul", {}, 1) for n in (1, 2))
+    sides = (one, two, first, second)
+    alone, together = [], []
+    try:
+        for side in sides:
+            side.start(_job(workload, folder) | {"world_size": 2 if side is two else 1}, folder)
+        for _ in range(-(-workload.train // workload.turn)):
+            for side in (one, two):
+                _say(workload, side, side.take_turn())
+            alone.append(first.take_turn()[machine.precision])
+            first.begin_turn()
+            second.begin_turn()
+            together.append(first.end_turn()[machine.precision] + second.end_turn()[machine.precision])
+    finally:
+        for side in sides:
+            side.stop()
+    rates = [side.turns[-1]["useful"] / side.seconds for side in (one, two)]
+    matmul = statistics.median(together) / statistics.median(alone) / 2
+    return {"tokens_per_second": rates, "efficiency": rates[1] / rates[0] / 2, "matmul_efficiency": matmul}
+
+
+def _job(workload: Workload, folder: Path) -> dict[str, Any]:
+    sizes = {"train": workload.train, "validation": workload.validation, "turn": workload.turn}
+    return {"model": str(folder / "model"), "tokens": str(folder / "tokens"), **sizes}
+
+
+def _sides(workload: Workload, settings: dict[str, Any], machine: Machine) -> list[Side]:
+    best: dict[str, Any] = {
+        "bf16": machine.precision == "bf16",
         "per_device_train_batch_size": BATCH_SIZE,
-        "learning_rate": LEARNING_RATE,
+        "learning_rate": workload.learning_rate,
         "warmup_steps": TrainConfig().warmup_share,
         "weight_decay": TrainConfig().weight_decay,
     }
-    ours = {"batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE, "precision": "bf16"} | settings
+    if not workload.is_language:
+        best["train_sampling_strategy"] = "group_by_length"
     return [
         Side(DEFAULT, "trainer", {}, None),
-        Side(BEST, "trainer", best, threads),
-        Side(FAIRLEAD, "fairlead", ours, threads),
+        Side(BEST, "trainer", best, machine.threads),
+        Side(FAIRLEAD, "fairlead", _ours(workload, settings, machine), machine.threads),
     ]
+
+
+def _ours(workload: Workload, settings: dict[str, Any], machine: Machine) -> dict[str, Any]:
+    own = {"batch_size": BATCH_SIZE, "learning_rate": workload.learning_rate, "precision": machine.precision}
+    return own | settings
 
 
 def _say(workload: Workload, side: Side, report: dict[str, Any]) -> None:
@@ -167,29 +247,58 @@ def _say(workload: Workload, side: Side, report: dict[str, Any]) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _figures(workload: Workload, folder: Path, sides: list[Side], ceiling: float, threads: int) -> dict[str, Any]:
-    config = json.loads((folder / "model" / "config.json").read_text("utf-8"))
-    by_name = {side.name: _side_figures(workload, side, config, ceiling) for side in sides}
+@dataclass(frozen=True)
+class Shape:
+    """What a model computes a token with."""
+
+    weights: int
+    """Those that every token is multiplied with: of the layers, and of a language model's output."""
+    layers: int
+    width: int
+
+    def operations(self, tokens: int, squares: int) -> float:
+        """Forward and backward, over texts of so many `tokens`, whose squared lengths sum to `squares`."""
+        return float(6 * self.weights * tokens + 12 * self.layers * self.width * squares)
+
+
+def _figures(workload: Workload, folder: Path, sides: list[Side], ceiling: Side, machine: Machine) -> dict[str, Any]:
+    rates = {name: statistics.median(turn[name] for turn in ceiling.turns) for name in ("bf16", "fp32")}
+    shape = _shape(folder / "model")
+    by_name = {side.name: _side_figures(workload, side, shape, max(rates.values())) for side in sides}
     ours, best = by_name[FAIRLEAD], by_name[BEST]
     return {
         "vs_trainer_default": ours["tokens_per_second"] / by_name[DEFAULT]["tokens_per_second"],
         "vs_trainer_best": ours["tokens_per_second"] / best["tokens_per_second"],
         "of_matmul_ceiling": ours["mfu"],
+        "trainer_of_matmul_ceiling": best["mfu"],
         "padding_share": ours["padding_share"],
-        "loss_gap": ours["loss"] - best["loss"],
-        "bf16_matmul_gflops": ceiling / 1e9,
-        "threads": threads,
+        "loss_gap": _loss_gap(sides),
+        "seconds_to_target": ours["seconds_to_target"],
+        # On a machine that does much else the clock is the neighbours'; with one thread this ratio is not.
+        "cpu_vs_trainer_best": ours["tokens_per_cpu_second"] / best["tokens_per_cpu_second"],
+        "matmul_gflops": {name: rate / 1e9 for name, rate in rates.items()},
+        "precision": machine.precision,
+        "threads": machine.threads,
         "sides": by_name,
     }
 
 
-def _side_figures(workload: Workload, side: Side, config: dict[str, Any], ceiling: float) -> dict[str, Any]:
+def _loss_gap(sides: list[Side]) -> float:
+    """After the last turn that both took: one that ran out of patience trained on fewer examples."""
+    turns = {side.name: side.turns for side in sides}
+    taken = min(len(turns[FAIRLEAD]), len(turns[BEST]))
+    ours, best = turns[FAIRLEAD][taken - 1], turns[BEST][taken - 1]
+    return float(ours["loss"] - best["loss"])
+
+
+def _side_figures(workload: Workload, side: Side, shape: Shape, ceiling: float) -> dict[str, Any]:
     last, seconds = side.turns[-1], side.seconds
     elapsed = np.cumsum([turn["seconds"] for turn in side.turns])
-    reached = [i for i, turn in enumerate(side.turns) if workload.target and turn["accuracy"] >= workload.target]
+    reached = [i for i, turn in enumerate(side.turns) if workload.is_reached(turn)]
     return {
         "tokens_per_second": last["useful"] / seconds,
-        "mfu": _operations(last["useful"], last["squares"], config) / seconds / ceiling,
+        "tokens_per_cpu_second": last["useful"] / sum(turn["cpu_seconds"] for turn in side.turns),
+        "mfu": shape.operations(last["useful"], last["squares"]) / seconds / ceiling,
         "padding_share": 1 - last["useful"] / last["computed"],
         "examples": last["examples"],
         "peak_bytes": last["peak_bytes"],
@@ -199,19 +308,43 @@ def _side_figures(workload: Workload, side: Side, config: dict[str, Any], ceilin
     }
 
 
-def _operations(tokens: int, squares: int, config: dict[str, Any]) -> float:
-    """Forward and backward, over texts of so many `tokens`, whose squared lengths sum to `squares`."""
+def _shape(model: Path) -> Shape:
+    config = json.loads((model / "config.json").read_text("utf-8"))
     layers, width, inner = (config[k] for k in ("num_hidden_layers", "hidden_size", "intermediate_size"))
-    return float(6 * layers * (4 * width**2 + 2 * width * inner) * tokens + 12 * layers * width * squares)
+    is_language = config["model_type"] == "llama"
+    # A gated feed-forward part has three matrices.
+    weights = layers * (4 * width**2 + (3 if is_language else 2) * width * inner)
+    return Shape(weights + is_language * width * config["vocab_size"], layers, width)
+
+
+def _scaling_sentence(found: dict[str, Any]) -> str:
+    one, two = found["tokens_per_second"]
+    return (
+        f"**Processes** (MiniLM, one thread each): 1 trains {one:.0f} useful tokens/s, 2 train {two:.0f}: efficiency "
+        f"{found['efficiency']:.0%}; of two processes that multiply matrices and share nothing: "
+        f"{found['matmul_efficiency']:.0%}"
+    )
 
 
 def _table(workload: Workload, result: dict[str, Any]) -> str:
-    score = f"s to accuracy {workload.target}" if workload.target else "s to a score"
-    header = ["side", "useful tokens/s", "MFU", "padding", "peak memory", "validation loss", score]
+    score = f"s to {'loss' if workload.is_language else 'accuracy'} {workload.target}"
+    header = [
+        "side",
+        "examples",
+        "useful tokens/s",
+        "a CPU second",
+        "MFU",
+        "padding",
+        "peak memory",
+        "validation loss",
+        score,
+    ]
     rows = [
         [
             name,
+            str(r["examples"]),
             f"{r['tokens_per_second']:.0f}",
+            f"{r['tokens_per_cpu_second']:.0f}",
             f"{r['mfu']:.1%}",
             f"{r['padding_share']:.1%}",
             f"{r['peak_bytes'] / 2**30:.2f} GiB",
@@ -220,11 +353,15 @@ def _table(workload: Workload, result: dict[str, Any]) -> str:
         ]
         for name, r in result["sides"].items()
     ]
-    examples = result["sides"][DEFAULT]["examples"]
-    names = ("vs_trainer_default", "vs_trainer_best", "of_matmul_ceiling", "padding_share", "loss_gap")
+    names = (
+        *("vs_trainer_default", "vs_trainer_best", "cpu_vs_trainer_best", "of_matmul_ceiling"),
+        *("trainer_of_matmul_ceiling", "padding_share", "loss_gap"),
+    )
     figures = ", ".join(f"`{name}` {result[name]:.3f}" for name in names)
-    ceiling = f"bf16 ceiling {result['bf16_matmul_gflops']:.0f} GFLOP/s"
-    note = f"{workload.train} examples, Trainer's defaults {examples}, {result['threads']} threads, {ceiling}"
+    bf16, fp32 = (result["matmul_gflops"][name] for name in ("bf16", "fp32"))
+    note = (
+        f"{result['precision']}, {result['threads']} thread(s), matmul {fp32:.0f} GFLOP/s in fp32, {bf16:.0f} in bf16"
+    )
     return f"**{workload.name}** ({note}): {figures}\n\n{tables.markdown(header, rows)}"
 
 

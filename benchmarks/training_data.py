@@ -2,13 +2,13 @@
 
 Queries of banking77 alone are short (a dozen tokens). Here queries of one class are joined until they reach a
 length drawn from a log-normal distribution with mean 50, cut at 256 tokens: many short texts and a long tail,
-as tickets, reviews and mails have.
+as tickets, reviews and mails have. The language model reads tiny-shakespeare by character, in blocks of one length.
 """
 
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ from benchmarks.quality import DATASETS, encoder
 from fairlead.formats import tokens as token_format
 from fairlead.formats.digests import of_file, of_json
 from fairlead.formats.tokens import TokensManifest, TokenSplit
+from fairlead.names import LANGUAGE_MODELING
+from fairlead.training.config import ModelConfig
+from fairlead.training.models.building import build_model
 
 NUM_CLASSES, MAX_LENGTH = 8, 256
 MEAN_LENGTH, SIGMA = 50.0, 0.7
@@ -27,27 +30,45 @@ SEED = 0
 POOL_FACTOR = 4
 
 
+# Of the language model: characters of a block, layers (width 64 a layer) and what it learns at.
+BLOCK, DEPTH = 129, 4
+LANGUAGE_RATE = 1e-3
+
+
 @dataclass(frozen=True)
 class Workload:
     """A model, and how much of it one run of the benchmark trains."""
 
     name: str
     base: str
-    """`minilm` for the pre-trained MiniLM, `bert-base` for random weights of BERT-base's shape."""
+    """`minilm` for the pre-trained MiniLM, `bert-base` for random weights of BERT-base's shape, `gpt` for a small
+    language model from scratch."""
     train: int
     """Examples that every side trains on, in its own order, out of POOL_FACTOR times as many."""
     validation: int
     turn: int
     """Examples between which the sides take turns."""
-    target: float | None
-    """Validation accuracy whose time is reported."""
+    target: float
+    """Validation accuracy, of the language model validation loss, whose time is reported."""
+    learning_rate: float = 1e-4
+    """Of both good sides; the Trainer's defaults keep their own."""
+
+    @property
+    def is_language(self) -> bool:
+        """Whether text is continued; else it is classified."""
+        return self.base == "gpt"
+
+    def is_reached(self, turn: dict[str, Any]) -> bool:
+        """Whether the score after a turn is that of `target`."""
+        return bool(turn["loss"] <= self.target if self.is_language else turn["accuracy"] >= self.target)
 
 
 def quick_workloads() -> list[Workload]:
-    """Ends in under 8 minutes on two logical CPUs."""
+    """Ends in under 8 minutes on two logical CPUs that do nothing else."""
     return [
         Workload("MiniLM (6 x 384), pre-trained", "minilm", 512, 96, 128, 0.9),
-        Workload("BERT-base (12 x 768), random weights", "bert-base", 128, 32, 64, None),
+        Workload("BERT-base (12 x 768), random weights", "bert-base", 64, 16, 32, 0.9),
+        Workload("GPT (4 x 256), tiny-shakespeare", "gpt", 512, 32, 128, 2.6, LANGUAGE_RATE),
     ]
 
 
@@ -55,23 +76,44 @@ def full_workloads() -> list[Workload]:
     """Four times the examples."""
     return [
         Workload("MiniLM (6 x 384), pre-trained", "minilm", 2048, 192, 256, 0.9),
-        Workload("BERT-base (12 x 768), random weights", "bert-base", 512, 64, 128, None),
+        Workload("BERT-base (12 x 768), random weights", "bert-base", 256, 32, 64, 0.9),
+        Workload("GPT (4 x 256), tiny-shakespeare", "gpt", 4096, 128, 512, 2.2, LANGUAGE_RATE),
     ]
 
 
 def prepare(workload: Workload, folder: Path) -> None:
     """Write `folder/model` (weights with their head, for every side the same) and `folder/tokens`."""
+    if workload.is_language:
+        _prepare_language(folder)
+        return
     tokenizer = AutoTokenizer.from_pretrained(encoder(), local_files_only=True)
     generator = np.random.default_rng(SEED)
     texts, labels = _queries()
     queries = tokenizer(texts, add_special_tokens=False)["input_ids"]
     splits = {}
     for name, rows in (("train", POOL_FACTOR * workload.train), ("validation", workload.validation)):
-        splits[name] = _write_split(folder / "tokens", name, rows, tokenizer, queries, labels, generator)
+        splits[name] = _write_texts(folder / "tokens", name, rows, tokenizer, queries, labels, generator)
     tokenizer.save_pretrained(folder / "tokens" / token_format.TOKENIZER)
     names = [str(i) for i in range(NUM_CLASSES)]
-    token_format.write_manifest(folder / "tokens", _manifest(splits, names, len(tokenizer)))
+    manifest = _manifest(splits, len(tokenizer), labels=names, max_length=MAX_LENGTH)
+    token_format.write_manifest(folder / "tokens", manifest)
     _model(workload.base).save_pretrained(folder / "model")
+
+
+def _prepare_language(folder: Path) -> None:
+    """Characters of the first nine tenths, and of the rest for validation; id 0 is padding."""
+    import torch
+
+    text = (DATASETS / "tiny-shakespeare" / "input.txt").read_text("utf-8")
+    ids = {character: i + 1 for i, character in enumerate(sorted(set(text)))}
+    tokens, border = np.array([ids[c] for c in text]), len(text) * 9 // 10
+    parts = {"train": tokens[:border], "validation": tokens[border:]}
+    empty = np.zeros((1, 0), np.uint8)
+    splits = {name: _write(folder / "tokens", name, [part], empty, len(part)) for name, part in parts.items()}
+    manifest = _manifest(splits, len(ids) + 1, labels=[], max_length=BLOCK, task=LANGUAGE_MODELING)
+    token_format.write_manifest(folder / "tokens", manifest)
+    torch.manual_seed(SEED)
+    cast(Any, build_model(ModelConfig(depth=DEPTH, dropout=0), manifest)).save_pretrained(folder / "model")
 
 
 def _model(base: str) -> Any:
@@ -92,7 +134,7 @@ def _queries() -> tuple[list[str], npt.NDArray[np.int64]]:
     return [row["text"] for row in rows], np.array([chosen.index(row["category"]) for row in rows])
 
 
-def _write_split(
+def _write_texts(
     folder: Path,
     name: str,
     num_rows: int,
@@ -101,21 +143,33 @@ def _write_split(
     labels: npt.NDArray[np.int64],
     generator: np.random.Generator,
 ) -> TokenSplit:
-    folder.mkdir(parents=True, exist_ok=True)
     classes = generator.integers(0, NUM_CLASSES, num_rows)
     rows = [_row(tokenizer, queries, np.flatnonzero(labels == label), generator) for label in classes]
+    return _write(folder, name, rows, classes.astype("<i4"))
+
+
+def _write(
+    folder: Path,
+    name: str,
+    rows: list[npt.NDArray[np.int64]],
+    labels: npt.NDArray[Any],
+    num_characters: int | None = None,
+) -> TokenSplit:
+    folder.mkdir(parents=True, exist_ok=True)
     offsets = np.cumsum([0, *map(len, rows)])
     files = token_format.split_files(folder, name)
     np.concatenate(rows).astype("<u2").tofile(files["tokens"])
     offsets.astype("<i8").tofile(files["offsets"])
-    classes.astype("<i4").tofile(files["labels"])
+    labels.tofile(files["labels"])
     return TokenSplit(
-        num_rows=num_rows,
+        num_rows=len(rows),
         num_tokens=int(offsets[-1]),
         digests={kind: of_file(path) for kind, path in files.items()},
         length_quantiles={},
         truncated_share=0.0,
         unknown_token_share=0.0,
+        num_characters=num_characters,
+        num_bytes=num_characters,
     )
 
 
@@ -130,7 +184,7 @@ def _row(
     return np.array([tokenizer.cls_token_id, *ids[: length - 2], tokenizer.sep_token_id])
 
 
-def _manifest(splits: dict[str, TokenSplit], labels: list[str], vocab_size: int) -> TokensManifest:
+def _manifest(splits: dict[str, TokenSplit], vocab_size: int, **fields: Any) -> TokensManifest:
     digest = of_json({name: split.to_dict() for name, split in splits.items()})
     return TokensManifest(
         digest=digest,
@@ -138,9 +192,8 @@ def _manifest(splits: dict[str, TokenSplit], labels: list[str], vocab_size: int)
         tokenizer_digest=digest,
         vocab_size=vocab_size,
         pad_token_id=0,
-        max_length=MAX_LENGTH,
         dtype="uint16",
-        labels=labels,
         splits=splits,
         config={},
+        **fields,
     )

@@ -1,4 +1,4 @@
-"""One side of the training benchmark, in a process of its own: `python -m benchmarks.training_sides JOB`.
+"""One side of the training benchmark, in a process of its own: `python -m benchmarks.training_sides JOB [RANK]`.
 
 It trains the workload of JOB (a JSON file), and after each turn prints a line of JSON and waits for a line on
 standard input, so that the sides take turns on the same machine in the same minutes. Only the time between
@@ -8,6 +8,7 @@ two waits counts. After the last turn it scores the validation split with code t
 import json
 import os
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,14 +22,19 @@ from torch import nn
 
 from fairlead.formats import tokens as token_format
 from fairlead.formats.tokens import TokenArrays, TokensManifest
+from fairlead.names import LANGUAGE_MODELING
+from fairlead.training.batching.batches import collate
+from fairlead.training.batching.blocks import open_rows
+from fairlead.training.config import TrainConfig
 
-MATMUL_SIZE, MATMUL_SECONDS = 2048, 1.0
+MATMUL_SIZE, MATMUL_SECONDS = 2048, 0.5
+Score = Callable[[], dict[str, float]]
 
 
 class Turns:
     """Counts examples, reports after each turn and waits to be told to go on."""
 
-    def __init__(self, job: dict[str, Any], model: nn.Module, score: Callable[[], dict[str, float]]) -> None:
+    def __init__(self, job: dict[str, Any], model: nn.Module, score: Score) -> None:
         self.total, self.turn, self.score = job["train"], job["turn"], score
         self.examples = self.useful = self.computed = self.squares = 0
         linear = next(module for module in model.modules() if isinstance(module, nn.Linear))
@@ -51,17 +57,18 @@ class Turns:
         """A step over `examples` has ended."""
         before, self.examples = self.examples, min(self.total, self.examples + examples)
         if self._training and (self.examples // self.turn > before // self.turn or self.examples == self.total):
-            seconds = time.perf_counter() - self._started
+            seconds, cpu_seconds = time.perf_counter() - self._started, time.process_time() - self._cpu_started
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             self._training = self.examples < self.total
             counts = {name: getattr(self, name) for name in ("examples", "useful", "computed", "squares")}
-            self._pause({"seconds": seconds, "peak_bytes": peak} | counts | self.score())
+            spent = {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_bytes": peak}
+            self._pause(spent | counts | self.score())
 
     def _pause(self, line: dict[str, Any]) -> None:
         print("TURN " + json.dumps(line), flush=True)
         if not sys.stdin.readline():
             os._exit(1)
-        self._started = time.perf_counter()
+        self._started, self._cpu_started = time.perf_counter(), time.process_time()
 
 
 def main() -> None:
@@ -72,41 +79,56 @@ def main() -> None:
     {"trainer": trainer, "fairlead": fairlead, "matmul": matmul}[job["kind"]](job)
 
 
-def matmul(job: dict[str, Any]) -> None:
-    """The ceiling: multiplications of two square matrices, as many as go into the time."""
-    matrix = torch.randn(MATMUL_SIZE, MATMUL_SIZE).to(getattr(torch, job["dtype"]))
-    matrix @ matrix
+def matmul(_job: dict[str, Any]) -> None:
+    """The ceiling: multiplications of two square matrices, as many as go into the time, in either arithmetic."""
+    matrices = {"fp32": torch.randn(MATMUL_SIZE, MATMUL_SIZE)}
+    matrices["bf16"] = matrices["fp32"].bfloat16()
     print("TURN " + json.dumps({"ready": True}), flush=True)
     while sys.stdin.readline():
-        started, count = time.perf_counter(), 0
-        while time.perf_counter() - started < MATMUL_SECONDS:
-            matrix @ matrix
-            count += 1
-        rate = 2 * MATMUL_SIZE**3 * count / (time.perf_counter() - started)
-        print("TURN " + json.dumps({"flops": rate}), flush=True)
+        print("TURN " + json.dumps({name: _rate(matrix) for name, matrix in matrices.items()}), flush=True)
+
+
+def _rate(matrix: torch.Tensor) -> float:
+    """Operations a second."""
+    matrix @ matrix
+    started, count = time.perf_counter(), 0
+    while time.perf_counter() - started < MATMUL_SECONDS:
+        matrix @ matrix
+        count += 1
+    return 2 * MATMUL_SIZE**3 * count / (time.perf_counter() - started)
 
 
 def trainer(job: dict[str, Any]) -> None:
     """The Hugging Face Trainer, with `job['arguments']` over its defaults."""
     from transformers import (
+        AutoModelForCausalLM,
         AutoModelForSequenceClassification,
         DataCollatorWithPadding,
         PreTrainedTokenizerFast,
         Trainer,
         TrainerCallback,
         TrainingArguments,
+        default_data_collator,
     )
 
-    tokens, manifest, arrays = _open(job)
-    model = AutoModelForSequenceClassification.from_pretrained(job["model"], local_files_only=True)
-    rows = [{"input_ids": arrays.row(i).tolist(), "labels": int(arrays.labels[i])} for i in range(arrays.num_rows)]
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(tokens / token_format.TOKENIZER, local_files_only=True)
-    validation = token_format.open_split(tokens, manifest, "validation")
-    turns = Turns(job, model, _scorer(model, validation, manifest.pad_token_id))
+    tokens, manifest, arrays = _open(job, TrainConfig(epochs=1))
+    is_language = manifest.task == LANGUAGE_MODELING
+    auto = AutoModelForCausalLM if is_language else AutoModelForSequenceClassification
+    model = auto.from_pretrained(job["model"], local_files_only=True)
+    starts, lengths = arrays.spans(np.arange(arrays.num_rows))
+    ids = [arrays.tokens[start : start + length].tolist() for start, length in zip(starts, lengths, strict=True)]
+    # Blocks of text have one length; texts are padded to the longest of their batch.
+    collator: Any = default_data_collator
+    labels: Any = ids
+    if not is_language:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(tokens / token_format.TOKENIZER, local_files_only=True)
+        collator, labels = DataCollatorWithPadding(tokenizer), arrays.labels.tolist()
+    rows = [{"input_ids": row, "labels": label} for row, label in zip(ids, labels, strict=True)]
+    turns = Turns(job, model, _scorer(job, model, open_rows(tokens, manifest, "validation", TrainConfig()), manifest))
 
     def read(module: nn.Module, _: Any, batch: dict[str, torch.Tensor]) -> None:
         if module.training:
-            turns.read(batch["attention_mask"].sum(1))
+            turns.read(batch.get("attention_mask", torch.ones_like(batch["input_ids"])).sum(1))
 
     model.register_forward_pre_hook(read, with_kwargs=True)
 
@@ -128,18 +150,18 @@ def trainer(job: dict[str, Any]) -> None:
             model=model,
             args=arguments,
             train_dataset=rows,  # type: ignore[arg-type]
-            data_collator=DataCollatorWithPadding(tokenizer),
+            data_collator=collator,
             callbacks=[Callback()],
         ).train()
 
 
 def fairlead(job: dict[str, Any]) -> None:
-    """Fairlead's loop, set up as its worker sets it up, in one process."""
+    """Fairlead's loop, set up as its worker sets it up; with a `world_size` its other processes are started here."""
     import torch.distributed as dist
 
     from fairlead.events import Progress
     from fairlead.training.checkpoints.format import open_checkpoints
-    from fairlead.training.config import ModelConfig, TrainConfig
+    from fairlead.training.config import ModelConfig
     from fairlead.training.launching.distributed import Group
     from fairlead.training.loop import Loop, Splits
     from fairlead.training.models.building import build_model
@@ -147,52 +169,67 @@ def fairlead(job: dict[str, Any]) -> None:
     class InTurns(Loop):
         def _step(self, step: int, progress: Progress) -> bool:
             told_to_stop = super()._step(step, progress)
-            turns.read(torch.from_numpy(arrays.lengths[self.plan.rows(step)]))
-            turns.add(config.batch_size)
+            if turns:
+                turns.read(torch.from_numpy(arrays.lengths[self.plan.rows(step)]))
+                turns.add(config.batch_size)
             return told_to_stop
 
-    tokens, manifest, arrays = _open(job)
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    rank, world_size = int(sys.argv[2]) if len(sys.argv) > 2 else 0, job.get("world_size", 1)
+    others = [
+        subprocess.Popen([sys.executable, "-m", "benchmarks.training_sides", sys.argv[1], str(other)])
+        for other in range(1, world_size if rank == 0 else 1)
+    ]
     settings = {"threads": job["threads"], "max_steps": -(-job["train"] // job["arguments"]["batch_size"])}
     config = TrainConfig.parse(job["arguments"] | settings)
+    tokens, manifest, arrays = _open(job, config)
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.manual_seed(config.seed)
-    model = build_model(ModelConfig(base=job["model"]), manifest, Path(job["model"]))
-    splits = Splits(arrays, token_format.open_split(tokens, manifest, "validation"), manifest.pad_token_id)
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    # The dropout that every side has: BERT's own, none in the language model.
+    dropout = 0.0 if manifest.task == LANGUAGE_MODELING else 0.1
+    model = build_model(ModelConfig(base=job["model"], dropout=dropout), manifest, Path(job["model"]))
+    validation = open_rows(tokens, manifest, "validation", config)
+    splits = Splits(arrays, validation, manifest.pad_token_id, manifest.task)
+    store = dist.FileStore(sys.argv[1] + ".store", world_size)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size)
+    turns: Turns | None = None
     with tempfile.TemporaryDirectory() as folder:
-        loop = InTurns(config, model, splits, Group(0, 1, torch.device("cpu")), open_checkpoints(folder))
-        # The loop's own validation split: it may hold other ids, for an embedding with fewer rows.
-        turns = Turns(job, model, _scorer(model, loop.splits.validation, loop.splits.pad_token_id))
+        group = Group(rank, world_size, torch.device("cpu"))
+        loop = InTurns(config, model, splits, group, open_checkpoints(folder))
+        if rank == 0:
+            # The loop's own validation split: it may hold other ids, for an embedding with fewer rows.
+            small = manifest.model_copy(update={"pad_token_id": loop.splits.pad_token_id})
+            turns = Turns(job, model, _scorer(job, model, loop.splits.validation, small))
         loop.run()
+    for other in others:
+        other.wait()
 
 
-def _open(job: dict[str, Any]) -> tuple[Path, TokensManifest, TokenArrays]:
+def _open(job: dict[str, Any], config: TrainConfig) -> tuple[Path, TokensManifest, TokenArrays]:
     tokens = Path(job["tokens"])
     manifest = token_format.read_manifest(tokens)
-    return tokens, manifest, token_format.open_split(tokens, manifest, "train")
+    return tokens, manifest, open_rows(tokens, manifest, "train", config)
 
 
-def _scorer(model: nn.Module, arrays: TokenArrays, pad_token_id: int) -> Callable[[], dict[str, float]]:
+def _scorer(job: dict[str, Any], model: nn.Module, arrays: TokenArrays, manifest: TokensManifest) -> Score:
     """Loss and accuracy on the validation split in fp32, dropout off; the same code for every side."""
-    order = np.argsort(arrays.lengths)
+    order = np.argsort(arrays.lengths[: job["validation"]], kind="stable")
 
     @torch.no_grad()
     def score() -> dict[str, float]:
         was_training = model.training
         model.eval()
-        losses, hits = [], 0
+        losses, hits = [], []
         for rows in np.array_split(order, max(1, len(order) // 8)):
-            length = int(arrays.lengths[rows].max())
-            ids = torch.full((len(rows), length), pad_token_id)
-            for i, row in enumerate(rows):
-                ids[i, : arrays.lengths[row]] = torch.from_numpy(arrays.row(int(row)).astype(np.int64))
-            labels = torch.from_numpy(arrays.labels[rows].astype(np.int64))
-            logits = model(input_ids=ids, attention_mask=(ids != pad_token_id).long()).logits.float()
+            batch = collate(arrays, rows, manifest.pad_token_id)
+            logits = model(input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT).logits.float()
+            labels = batch.labels_B
+            if manifest.task == LANGUAGE_MODELING:
+                logits, labels = logits[:, :-1].flatten(0, 1), batch.input_ids_BT[:, 1:].flatten()
             losses += nn.functional.cross_entropy(logits, labels, reduction="none").tolist()
-            hits += int((logits.argmax(1) == labels).sum())
+            hits += (logits.argmax(1) == labels).tolist()
         model.train(was_training)
-        return {"loss": float(np.mean(losses)), "accuracy": hits / len(order)}
+        return {"loss": float(np.mean(losses)), "accuracy": float(np.mean(hits))}
 
     return score
 
