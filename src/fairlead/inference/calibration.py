@@ -19,8 +19,9 @@ THREAD_GAIN = 1.25
 # A batch is large enough when its tokens/s are this share of the best seen.
 ENOUGH = {"cpu": 0.93, "cuda": 0.95}
 MOST_TOKENS = {"cpu": 4096, "cuda": 131_072}
-# Texts of a batch at which threads are compared.
+# Texts of a batch at which threads are compared, at most, and the share of the time that one comparison may take.
 THREADS_TEXTS = 8
+THREADS_SHARE = 0.05
 SHORT_LENGTH = 16
 # A call is repeated for so long, and so often at most; the fastest counts.
 REPEAT_SECONDS = 0.05
@@ -77,9 +78,17 @@ class Calibration:
     def _choose_threads(self, most: int) -> int:
         length = min(STATED_LENGTH, self.longest)
         best, threads = 1, 1
+        if most == 1:
+            return 1
+        self._measure(1, length, 1)
+        # So many texts that comparing leaves time for the table.
+        texts = int(THREADS_SHARE * self.config.calibration_seconds / self.found[0].seconds)
+        texts = max(1, min(THREADS_TEXTS, texts))
+        seconds = self.found[0].seconds
         while threads <= most and (threads == 1 or self._left() > 0):
-            self._measure(THREADS_TEXTS, length, threads)
-            if threads > 1 and self.found[-2].seconds < THREAD_GAIN * self.found[-1].seconds:
+            before = seconds
+            seconds = self._measure(texts, length, threads)
+            if threads > 1 and before < THREAD_GAIN * seconds:
                 break
             best = threads
             threads = most if threads < most < 2 * threads else 2 * threads
@@ -108,7 +117,7 @@ class Calibration:
         last = max((one for one in self.found if one.threads == threads), key=lambda one: one.texts * one.length)
         return 2 * last.seconds * texts * length / (last.texts * last.length)
 
-    def _measure(self, texts: int, length: int, threads: int) -> None:
+    def _measure(self, texts: int, length: int, threads: int) -> float:
         ids = np.random.default_rng(texts).integers(0, self.vocabulary, (texts, length)).tolist()
         first = self.call(lambda: seconds_of(self.runner, ids, threads))
         best, spent, repeats = float("inf"), 0.0, 0
@@ -118,6 +127,7 @@ class Calibration:
             if first > max(self._left(), REPEAT_SECONDS):
                 break
         self.found.append(Measurement(texts, length, threads, best))
+        return best
 
     def _enough_tokens(self, table: Sequence[Measurement]) -> int:
         """The smallest batch that is about as fast as any: a larger one would only make others wait."""

@@ -20,6 +20,7 @@ class Flow:
         capacity: Capacity,
         read: Callable[[Sequence[str]], list[TokenIds]],
         compute: Callable[[list[Item]], None],
+        batch_tokens: Callable[[], int] | None = None,
     ) -> None:
         self.weight = weight
         """Share of the machine against other flows that have work."""
@@ -29,6 +30,7 @@ class Flow:
         """Tokenizes texts; called in the reader's thread."""
         self.compute = compute
         """Answers a batch; called in the scheduler's thread."""
+        self._batch_tokens = batch_tokens or (lambda: capacity.batch_tokens)
         self.used_seconds = 0.0
         """Compute time had, divided by the weight; the flow that has had least is next."""
         self._items: deque[Item] = deque()
@@ -57,26 +59,26 @@ class Flow:
         The oldest text is always in the batch, so that none starves; the others are those whose lengths fit it best.
         """
         window: list[Item] = []
-        tokens = 0
-        while self._items and tokens < WINDOW_BATCHES * self.capacity.batch_tokens and len(window) < WINDOW_TEXTS:
+        tokens, budget = 0, self._batch_tokens()
+        while self._items and tokens < WINDOW_BATCHES * budget and len(window) < WINDOW_TEXTS:
             item = self._items.popleft()
             if item.job.wanted(now):
                 window.append(item)
                 tokens += item.length
-        chosen = _choose([item.length for item in window], self.capacity) if window else set()
+        chosen = _choose([item.length for item in window], self.capacity, budget) if window else set()
         self._items.extendleft(reversed([item for index, item in enumerate(window) if index not in chosen]))
         return [window[index] for index in sorted(chosen)]
 
 
-def _choose(lengths: Sequence[int], capacity: Capacity) -> set[int]:
+def _choose(lengths: Sequence[int], capacity: Capacity, budget: int) -> set[int]:
     """Indices of the first text and those that are cheaper in one batch with it than in a call of their own."""
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     low = high = order.index(0)
     costs = [capacity.text_seconds(lengths[index]) for index in order]
     while True:
         texts = high - low + 1
-        shorter = _waste_below(order, lengths, costs, low, high, capacity)
-        longer = _waste_above(order, lengths, costs, low, high, capacity)
+        shorter = _waste_below(order, lengths, costs, low, high, budget)
+        longer = _waste_above(order, lengths, costs, low, high, budget)
         # What joining computes for nothing has to be less than the overhead of another call.
         if min(shorter, longer) > capacity.call_seconds:
             return {order[place] for place in range(low, low + texts)}
@@ -87,18 +89,18 @@ def _choose(lengths: Sequence[int], capacity: Capacity) -> set[int]:
 
 
 def _waste_below(
-    order: Sequence[int], lengths: Sequence[int], costs: Sequence[float], low: int, high: int, capacity: Capacity
+    order: Sequence[int], lengths: Sequence[int], costs: Sequence[float], low: int, high: int, budget: int
 ) -> float:
     """Seconds of padding when the next shorter text joins; infinite when it cannot."""
-    if low == 0 or (high - low + 2) * lengths[order[high]] > capacity.batch_tokens:
+    if low == 0 or (high - low + 2) * lengths[order[high]] > budget:
         return float("inf")
     return costs[high] - costs[low - 1]
 
 
 def _waste_above(
-    order: Sequence[int], lengths: Sequence[int], costs: Sequence[float], low: int, high: int, capacity: Capacity
+    order: Sequence[int], lengths: Sequence[int], costs: Sequence[float], low: int, high: int, budget: int
 ) -> float:
     """Seconds of padding when the next longer text joins; infinite when it cannot."""
-    if high + 1 == len(order) or (high - low + 2) * lengths[order[high + 1]] > capacity.batch_tokens:
+    if high + 1 == len(order) or (high - low + 2) * lengths[order[high + 1]] > budget:
         return float("inf")
     return (high - low + 1) * (costs[high + 1] - costs[high])

@@ -53,11 +53,12 @@ class Served:
         self._own_workers = Workers() if workers is None else None
         self._workers = workers or cast(Workers, self._own_workers)
         self.capacity = self._reuse(capacity) if capacity else self._calibrate()
-        self.room = Room(name, self.capacity, self.config)
+        self.room = room = Room(name, self.capacity, self.config)
         self._observer = observer or Unobserved()
         self._batches = Batches(name, engine, self.room, self._observer, self.capacity.threads)
         self._whole, self._sliced = (
-            Flow(weight, self.capacity, self._batches.read, self._batches.compute) for weight in (1.0, SLICED_WEIGHT)
+            Flow(weight, self.capacity, self._batches.read, self._batches.compute, lambda: room.batch_tokens)
+            for weight in (1.0, SLICED_WEIGHT)
         )
         self._workers.scheduler.add(self._whole, self._sliced)
         # Or at the end of the last reference, when another version has taken its place.

@@ -1,5 +1,7 @@
 """The two threads that all models of a process share."""
 
+import os
+
 from fairlead.inference.reader import Reader
 from fairlead.inference.scheduler import Scheduler
 
@@ -8,6 +10,8 @@ class Workers:
     """One thread that tokenizes and one that computes."""
 
     def __init__(self) -> None:
+        # The tokenizers' own threads would take the core that computes; a few short texts gain nothing by them.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         self.scheduler = Scheduler()
         self.reader = Reader(self.scheduler)
 
