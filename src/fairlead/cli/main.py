@@ -22,6 +22,7 @@ from fairlead.cli.compile import compile_
 from fairlead.cli.deploy import deploy
 from fairlead.cli.failures import EXIT_TERMINATED, report
 from fairlead.cli.lr_find import lr_find
+from fairlead.cli.optimize import optimize
 from fairlead.cli.predict import predict
 from fairlead.cli.promote import promote, rollback
 from fairlead.cli.replay import replay
@@ -43,6 +44,7 @@ app.command("compile")(compile_)
 app.command()(serve)
 app.command()(predict)
 app.command()(reproduce)
+app.command()(optimize)
 app.command()(trace)
 app.command()(replay)
 app.command()(deploy)

@@ -39,6 +39,7 @@ def optimize(material: Material, config: OptimizationConfig, output: Path) -> Op
         built = build(material, _worth_trying(material, config, target), output)
         measured = measuring.measure(built, beside)
     chosen, reason = choose(measured.variants, config, target)
+    reason = too_few_rows(material, config) or reason
     variants = _keep(measured.variants, chosen, config, output)
     probabilities = _calibrate(material, config, measured.runners[chosen], measured.outputs[chosen])
     return OptimizationRecord(
@@ -79,10 +80,18 @@ def device_of(target: TargetName) -> str:
 
 def _worth_trying(material: Material, config: OptimizationConfig, target: TargetName) -> list[str]:
     """The candidates; none where the rows are too few to show anything of accuracy, whatever the variants answer."""
-    needed = rows_needed(config.max_drop, config.confidence)
-    if material.record.task == CLASSIFICATION and len(material.validation.token_ids) < needed:
-        return []
-    return list(config.candidates or CANDIDATES[target])
+    return [] if too_few_rows(material, config) else list(config.candidates or CANDIDATES[target])
+
+
+def too_few_rows(material: Material, config: OptimizationConfig) -> str:
+    """Why not even a variant that answers all rows alike could serve; empty where one could."""
+    rows, needed = len(material.validation.token_ids), rows_needed(config.max_drop, config.confidence)
+    if material.record.task != CLASSIFICATION or rows >= needed:
+        return ""
+    return (
+        f"{rows} rows of validation cannot show that accuracy drops by at most {config.max_drop:g} at confidence "
+        f"{config.confidence:g}; {needed} can, so raise data.validation_fraction or optimization.max_drop"
+    )
 
 
 @dataclass(frozen=True)
