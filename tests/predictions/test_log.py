@@ -53,7 +53,7 @@ def keys(store: ObjectStore) -> list[str]:
 def test_events_are_cloudevents_and_the_same_from_a_file() -> None:
     one = answered(texts=["my card", "日本 \n語"])
     events = one.events()
-    assert read_parquet(to_parquet(events)) == events
+    assert read_parquet(to_parquet([one])) == events
     event = events[1]
     assert {"specversion", "id", "source", "type", "time"} <= event.keys()
     assert (event["specversion"], event["id"]) == ("1.0", f"{one.prediction_id}/1")
@@ -66,7 +66,7 @@ def test_events_are_cloudevents_and_the_same_from_a_file() -> None:
 @pytest.mark.parametrize("answer", [{"labels": ["a"], "label_probabilities": [0.5]}, {"value": 3.5}, {"text": "x"}])
 def test_answers_of_any_task_come_back(answer: dict[str, object]) -> None:
     one = Answered(**{name: getattr(answered(), name) for name in Answered.__slots__} | {"answers": [answer]})
-    (event,) = read_parquet(to_parquet(one.events()))
+    (event,) = read_parquet(to_parquet([one]))
     assert event["data"]["answer"] == answer
     assert "text" not in event["data"] and "text_sha256" not in event["data"]
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from fairlead.predictions.ids import PredictionId
+from fairlead.predictions.ids import milliseconds_of, server_of
 
 PREFIX = "predictions/"
 SPECVERSION = "1.0"
@@ -42,6 +42,10 @@ COLUMNS = {
     "text": "string",
     "text_sha256": "string",
 }
+# Also parts of the answer, for whoever queries the files.
+FLAT = ("label", "probability", "value")
+# What the texts of a request share.
+OF_REQUEST = ("project", "model", "version", "digest", "variant", "task", "seconds")
 # Of any form: JSON.
 AS_JSON = ("answer", "parameters")
 
@@ -79,13 +83,18 @@ class Answered:
         """About how much memory the texts take."""
         return sum(map(len, self.texts or ()))
 
+    @property
+    def source(self) -> str:
+        """The process that answered, as CloudEvents name it."""
+        return f"/fairlead/{self.project}/{server_of(self.prediction_id)}"
+
     def events(self) -> list[dict[str, Any]]:
         """As CloudEvents in JSON, one a text."""
-        parsed = PredictionId.parse(self.prediction_id)
-        moment = datetime.fromtimestamp(parsed.milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
+        milliseconds = milliseconds_of(self.prediction_id)
+        moment = datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
         common = {
             "specversion": SPECVERSION,
-            "source": f"/fairlead/{self.project}/{parsed.server}",
+            "source": self.source,
             "type": TYPE,
             "time": moment.replace("+00:00", "Z"),
             "subject": self.version,
@@ -116,16 +125,43 @@ class Answered:
         }
 
 
-def to_parquet(events: Sequence[dict[str, Any]]) -> bytes:
-    """The events as the bytes of a file."""
+def to_parquet(answered: Sequence[Answered]) -> bytes:
+    """Their events as the bytes of a file. Written by columns: as dictionaries a row costs ten times as much."""
     # pyarrow costs 0.1 s and 40 MB: only the process that writes or reads a file pays.
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    buffer = io.BytesIO()
-    table = pa.Table.from_pylist([_row(event) for event in events], schema=_schema())
+    columns, schema, buffer = _columns(answered), _schema(), io.BytesIO()
+    table = pa.Table.from_arrays([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
     pq.write_table(table, buffer, compression="zstd")
     return buffer.getvalue()
+
+
+def _columns(answered: Sequence[Answered]) -> dict[str, list[Any]]:
+    rows = [(one, index, answer) for one in answered for index, answer in enumerate(one.answers)]
+    ids = [one.prediction_id for one, _, _ in rows]
+    return {
+        "specversion": [SPECVERSION] * len(rows),
+        "type": [TYPE] * len(rows),
+        "datacontenttype": [DATA_TYPE] * len(rows),
+        "id": [f"{one.prediction_id}/{index}" for one, index, _ in rows],
+        "source": [one.source for one, _, _ in rows],
+        "time": [milliseconds_of(id) for id in ids],
+        "subject": [one.version for one, _, _ in rows],
+        "prediction_id": ids,
+        "index": [index for _, index, _ in rows],
+        "num_texts": [len(one.answers) for one, _, _ in rows],
+        "answer": [_to_json(answer) for _, _, answer in rows],
+        "parameters": [_to_json(dict(one.parameters)) if one.parameters else None for one, _, _ in rows],
+        "text": [one.texts[index] if one.texts else None for one, index, _ in rows],
+        "text_sha256": [one.digests[index] if one.digests else None for one, index, _ in rows],
+        **{name: [answer.get(name) for _, _, answer in rows] for name in FLAT},
+        **{name: [getattr(one, name) for one, _, _ in rows] for name in OF_REQUEST},
+    }
+
+
+# Made once: json.dumps makes one anew for arguments that are not the default.
+_to_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def read_parquet(content: bytes, prediction_id: str | None = None) -> list[dict[str, Any]]:
@@ -147,17 +183,8 @@ def _schema() -> Any:
     )
 
 
-def _row(event: dict[str, Any]) -> dict[str, Any]:
-    data = event["data"]
-    answer = {name: data["answer"].get(name) for name in ("label", "probability", "value")}
-    row = {name: event[name] for name in ATTRIBUTES} | {name: data.get(name) for name in COLUMNS} | answer
-    row["time"] = datetime.fromisoformat(event["time"])
-    return row | {name: json.dumps(data[name], ensure_ascii=False) if name in data else None for name in AS_JSON}
-
-
 def _event(row: dict[str, Any]) -> dict[str, Any]:
     event = {name: row[name] for name in ATTRIBUTES}
     event["time"] = row["time"].isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    flat = ("label", "probability", "value")
-    data = {name: row[name] for name in COLUMNS if name not in flat and row[name] is not None}
+    data = {name: row[name] for name in COLUMNS if name not in FLAT and row[name] is not None}
     return event | {"data": data | {name: json.loads(row[name]) for name in AS_JSON if row[name] is not None}}

@@ -36,8 +36,7 @@ class PredictionId:
         if not _UUID.fullmatch(lowered):
             shown = repr(text)[:60]
             raise ConfigError(f"prediction id: {shown} is not one; an answer carries it as prediction_id")
-        number = int(lowered.replace("-", ""), 16)
-        parsed = cls(lowered, number >> 80, f"{(number >> 30) & 0xFFFFFFFF:08x}")
+        parsed = cls(lowered, milliseconds_of(lowered), server_of(lowered))
         if parsed.milliseconds > (time.time() + CLOCK_SKEW_SECONDS) * 1000:
             raise ConfigError(f"prediction id: {lowered} is of the future, so no server gave it; correct it")
         return parsed
@@ -45,7 +44,22 @@ class PredictionId:
     @property
     def hour(self) -> str:
         """The hour of the prediction in UTC, as keys have it: `2026-03-01/14`."""
-        return datetime.fromtimestamp(self.milliseconds / 1000, UTC).strftime("%Y-%m-%d/%H")
+        return hour_of(self.milliseconds)
+
+
+def milliseconds_of(text: str) -> int:
+    """The time of an id that is known to be one: every answer is asked for it."""
+    return int(text[:8] + text[9:13], 16)
+
+
+def server_of(text: str) -> str:
+    """The process of an id that is known to be one."""
+    return f"{int(text[19:23] + text[24:], 16) >> 30 & 0xFFFFFFFF:08x}"
+
+
+def hour_of(milliseconds: int) -> str:
+    """An hour in UTC, as keys have it."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d/%H")
 
 
 class IdSource:

@@ -16,11 +16,12 @@ from typing import Literal
 from fairlead.errors import FairleadError
 from fairlead.predictions.config import PredictionLogConfig
 from fairlead.predictions.events import PREFIX, Answered, to_parquet
-from fairlead.predictions.ids import PredictionId
+from fairlead.predictions.ids import hour_of, milliseconds_of, server_of
 from fairlead.storage import ObjectStore
 
 logger = logging.getLogger("fairlead.predictions")
 
+HOUR_MILLISECONDS = 3_600_000
 FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 60.0
 
 Outcome = Literal["written", "dropped"]
@@ -141,7 +142,7 @@ class PredictionLog:
     def _attempt(self, key: str, answered: list[Answered]) -> Exception | None:
         try:
             # Made anew for each attempt: kept, its bytes would be memory that no bound counts.
-            self._store.put_bytes(key, to_parquet([event for one in answered for event in one.events()]))
+            self._store.put_bytes(key, to_parquet(answered))
         except Exception as error:
             return error
         return None
@@ -180,16 +181,16 @@ class PredictionLog:
 
 def _by_folder(batch: Iterable[Answered]) -> list[list[Answered]]:
     """The files of a batch: one a project and hour."""
-    folders: dict[tuple[str, str], list[Answered]] = {}
+    folders: dict[tuple[str, int], list[Answered]] = {}
     for answered in batch:
-        hour = PredictionId.parse(answered.prediction_id).hour
+        hour = milliseconds_of(answered.prediction_id) // HOUR_MILLISECONDS
         folders.setdefault((answered.project, hour), []).append(answered)
     return list(folders.values())
 
 
 def file_key(number: int, answered: Sequence[Answered]) -> str:
     """The key of a process's file `number`, which holds these requests of one project and hour."""
-    ids = [PredictionId.parse(one.prediction_id) for one in answered]
-    times = [parsed.milliseconds for parsed in ids]
-    name = f"{ids[0].server}-{number:06x}-{min(times):012x}-{max(times):012x}.parquet"
-    return f"{PREFIX}{answered[0].project}/{ids[0].hour}/{name}"
+    first = answered[0]
+    times = [milliseconds_of(one.prediction_id) for one in answered]
+    name = f"{server_of(first.prediction_id)}-{number:06x}-{min(times):012x}-{max(times):012x}.parquet"
+    return f"{PREFIX}{first.project}/{hour_of(times[0])}/{name}"
