@@ -12,7 +12,14 @@ from typing import Any
 import torch
 
 from fairlead.events import Progress
-from fairlead.formats.variants import REFERENCE, OptimizationRecord, RejectionRecord, TargetName, VariantRecord
+from fairlead.formats.variants import (
+    REFERENCE,
+    VARIANTS,
+    OptimizationRecord,
+    RejectionRecord,
+    TargetName,
+    VariantRecord,
+)
 from fairlead.names import CLASSIFICATION
 from fairlead.optimization import calibration, timing
 from fairlead.optimization.building import Built, build, size_of
@@ -180,9 +187,11 @@ def _keep(records: list[VariantRecord], chosen: str, config: OptimizationConfig,
     """Say which variants the version can run, and remove the files of the others."""
     needed = {file for record in records if record.name == chosen or config.keep == "all" for file in record.files}
     kept = [record.model_copy(update={"kept": set(record.files) <= needed}) for record in records]
-    for file in {file for record in records for file in record.files} - needed:
-        (output / file).unlink()
-        (output / file).parent.rmdir()
+    # The float32 file is written for the others too, wanted or not.
+    for path in list((output / VARIANTS).rglob("*.onnx")):
+        if path.relative_to(output).as_posix() not in needed:
+            path.unlink()
+            path.parent.rmdir()
     return kept
 
 
