@@ -46,9 +46,7 @@ from fairlead.training.precision import has_fast_bf16
 
 # Both good sides; the Trainer's defaults keep their own batch of 8.
 BATCH_SIZE = 32
-# With its defaults the Trainer sits out the turns that are left when it has trained so long: its batches are random, so
-# its rate is known, and its last score is that of then. Grouped by length the longest texts come first: at its best it
-# has to take all turns.
+# A side that has trained so long sits out the turns that are left: its rate is known, its last score is that of then.
 PATIENCE_SECONDS = {True: 45.0, False: 200.0}
 SCALING = "scaling"
 DEFAULT, BEST, FAIRLEAD = "Trainer, defaults", "Trainer, best", "Fairlead"
@@ -182,7 +180,7 @@ def measure(
         for _ in range(-(-workload.train // workload.turn)):
             ceiling.take_turn()
             for side in sides:
-                if side.name != DEFAULT or side.seconds < PATIENCE_SECONDS[quick]:
+                if side.seconds < PATIENCE_SECONDS[quick]:
                     _say(workload, side, side.take_turn())
     finally:
         for side in (ceiling, *sides):

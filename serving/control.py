@@ -38,6 +38,9 @@ class Control:
         return [
             {"name": one.name, "version": one.version, "state": STATES[one.state], "reason": one.reason}
             for one in self._repository.statuses()
+        ] + [
+            {"name": name, "version": one.manifest.name, "state": STATES[State.READY], "reason": ""}
+            for name, one in self._desk.writers.items()
         ]
 
     async def load(self, name: str, parameters: object = None) -> None:
@@ -48,7 +51,7 @@ class Control:
         given = _read(parameters)
         if not given and not self._allowed:
             # It is there, and callers of kserve's own server load it before they ask.
-            self._desk.models().get(name)
+            self._desk.find(name)
             return
         self._check("load", name)
         ref = given.get("ref")
@@ -58,7 +61,7 @@ class Control:
 
     async def unload(self, name: str, version: str = "") -> None:
         """Answer for a model no more, once what was accepted is answered. Raises NotFound, InvalidRequest, Conflict."""
-        self._desk.models().get(name, version)
+        self._desk.find(name, version)
         self._check("unload", name)
         await self._repository.unload(name, version)
 

@@ -2,15 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
-from fairlead.errors import Overloaded
+from fairlead.errors import NotFound, Overloaded
 from fairlead.inference.repository import Repository, Served
 from serving.answers import Stamp
 from serving.exchange import Answered, Door, Exchange, Observer, no_header
 from serving.failures import NotReady, status_of
 from serving.interface import Interface, interface_of
 from serving.questions import Question
+from serving.writing import ServedWriter
 
 # Parsing more than this takes milliseconds, in which nobody else is answered.
 LARGE_BODY_BYTES = 256 << 10
@@ -43,6 +46,8 @@ class Desk:
         """The models; None until they are loaded."""
         self.reason = "the model is being loaded"
         """Why the server is not ready; empty when it is."""
+        self.writers: dict[str, ServedWriter] = {}
+        """The language models by name."""
         self.draining = False
         """Whether it was told to end."""
 
@@ -65,6 +70,27 @@ class Desk:
             raise NotReady(f"server: it is not ready, {self.reason}; try again")
         return self.repository
 
+    def close(self) -> None:
+        """Drop what language models have still to write."""
+        for writer in self.writers.values():
+            writer.close()
+
+    def names(self) -> list[str]:
+        """Names on the endpoint. Raises NotReady."""
+        return [*self.models().names(), *self.writers]
+
+    def find(self, name: str, version: str = "") -> Any:
+        """What is served under a name. Raises NotReady, NotFound."""
+        models, writer = self.models(), self.writers.get(name)
+        if writer is None:
+            return models.get(name, version)
+        manifest = writer.manifest
+        if version not in ("", manifest.name, f"v{manifest.version}", str(manifest.version)):
+            raise NotFound(
+                f"version: {name} is not served in version {version!r} but in {manifest.name!r}; ask for that"
+            )
+        return writer
+
     async def answer(
         self,
         door: Door,
@@ -81,14 +107,20 @@ class Desk:
         Raises what the caller has to know: see failures.STATUSES.
         """
         exchange = Exchange(door, model, header)
-        for observer in self.observers:
-            observer.began(exchange)
-        try:
-            exchange.served = served = self.models().get(model, version)
+        with self.told(exchange):
+            exchange.served = served = self.find(model, version)
             check_room(served, num_bytes)
             exchange.question, seconds = await read(interface_of(served))
             return await self._ask(exchange, served, exchange.question, seconds)
-        except asyncio.CancelledError:
+
+    @contextmanager
+    def told(self, exchange: Exchange) -> Iterator[None]:
+        """Tell who observes of a request that begins and ends within the block."""
+        for observer in self.observers:
+            observer.began(exchange)
+        try:
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
             exchange.status, exchange.error = CLIENT_LEFT, "the caller left"
             raise
         except Exception as error:
@@ -104,8 +136,11 @@ class Desk:
         for observer in self.observers:
             observer.asked(exchange)
         left = None if seconds is None else seconds - (now - exchange.started)
-        answers = await served.predict(question.items, left)
+        more = () if question.generation is None else (question.generation,)
+        answers = await served.predict(question.items, left, *more)
         exchange.done = time.perf_counter()
         stamp = Stamp(exchange.model, served.manifest, served.variant)
-        exchange.answered = answered = Answered(question, answers, stamp, interface_of(served))
+        answered = Answered(question, answers, stamp, interface_of(served))
+        # What was written is no prediction that a true label could be told for: it is not kept.
+        exchange.answered = None if more else answered
         return answered

@@ -50,6 +50,11 @@ class Interface:
             object.__setattr__(self, name, value)
 
     @property
+    def generates(self) -> bool:
+        """Whether it continues texts."""
+        return self.manifest.training.writes_text
+
+    @property
     def known_outputs(self) -> tuple[str, ...]:
         """Everything that may be asked for."""
         return (*self.outputs, *self.on_request)
@@ -64,7 +69,7 @@ class Interface:
         return {
             "name": name,
             "versions": [self.manifest.name],
-            "platform": PLATFORMS[self.manifest.training.task],
+            "platform": PLATFORMS[LANGUAGE_MODELING if self.generates else self.manifest.training.task],
             "inputs": inputs,
             "outputs": outputs,
         }

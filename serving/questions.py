@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fairlead.inference.config import GenerationConfig
 from serving.failures import InvalidRequest
 from serving.interface import PROBABILITIES, Interface
 
@@ -34,6 +35,8 @@ class Question:
     """The caller's own name of the request."""
     binary: frozenset[str] = frozenset()
     """Outputs that go out as raw bytes."""
+    generation: GenerationConfig | None = None
+    """How a language model goes on; None of other models."""
 
 
 def read_items(elements: Sequence[Any], field: str, interface: Interface) -> list[str] | list[TokenIds]:
@@ -79,6 +82,8 @@ def _read_text(element: object, field: str, index: int) -> str:
 def read_token_ids(ids: object, field: str, interface: Interface) -> TokenIds:
     """Token ids of one text, as the model's own tokenizer gives them, special tokens included."""
     most, known = interface.manifest.training.max_length, interface.num_token_ids
+    if not known:
+        raise InvalidRequest(f"{field}: this model takes texts, no token ids; send strings")
     if not isinstance(ids, list):
         raise InvalidRequest(f"{field}: a list of token ids is expected, not {kind(ids)}; send all texts in one form")
     if not ids:
@@ -102,11 +107,21 @@ def read_parameters(parameters: object, interface: Interface) -> Mapping[str, bo
     if PROBABILITIES in parameters and PROBABILITIES not in interface.on_request:
         raise InvalidRequest(f"parameters.{PROBABILITIES}: this model gives numbers, which have none; leave it away")
     for name, value in parameters.items():
+        if interface.generates and name in GenerationConfig.model_fields:
+            continue
         if name not in PARAMETERS:
             raise InvalidRequest(f"parameters.{name}: there is no such parameter; known are {', '.join(PARAMETERS)}")
         if not isinstance(value, bool):
             raise InvalidRequest(f"parameters.{name}: true or false is expected, not {value!r}; send a boolean")
     return parameters
+
+
+def read_generation(parameters: Mapping[str, Any], interface: Interface) -> GenerationConfig | None:
+    """How a language model goes on, from a request's parameters. Raises ConfigError, which names the parameter."""
+    if not interface.generates:
+        return None
+    given = {name: value for name, value in parameters.items() if name in GenerationConfig.model_fields}
+    return GenerationConfig.parse(given, where="parameters")
 
 
 def wanted_outputs(named: Sequence[object], parameters: Mapping[str, bool], interface: Interface) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from serving.asgi import (
     Send,
     json_response,
 )
+from serving.completions import CompletionsDoor
 from serving.control import Control
 from serving.desk import LARGE_BODY_BYTES, Desk, check_working
 from serving.failures import RETRIED, InvalidRequest, retry_after, status_of
@@ -71,6 +72,7 @@ class RestDoor:
             ("POST", "/v2/repository/models/{model}/versions/{version}/unload", self.unload),
             ("GET", "/metrics", self.metrics),
             ("GET", "/openapi.json", self.described),
+            *CompletionsDoor(desk).handlers(),
             *more,
         ):
             self.routes.add(method, path, handler)
@@ -79,31 +81,33 @@ class RestDoor:
         """Answer one request."""
         request = Request(scope, receive, {})
         try:
-            response = await self._answer(request)
-        except ClientLeft:
-            return
-        finally:
-            if request.watcher:
-                request.watcher.cancel()
-        more = (CLOSE,) if self.desk.draining and CLOSE not in response.headers else ()
-        await response.send(send, *more)
-
-    async def _answer(self, request: Request) -> Response:
-        try:
-            handler, request.parts = self.routes.find(request.scope["method"], request.scope["path"])
-            return await handler(request)
-        except asyncio.CancelledError as error:
+            await self._answer(request, send)
+        except asyncio.CancelledError:
             if not request.left:
                 raise
             # The cancellation was the watcher's, and this is what it asked for.
             if task := asyncio.current_task():
                 task.uncancel()
-            raise ClientLeft from error
+        except ClientLeft:
+            return
+        finally:
+            if request.watcher:
+                request.watcher.cancel()
+
+    async def _answer(self, request: Request, send: Send) -> None:
+        try:
+            handler, request.parts = self.routes.find(request.scope["method"], request.scope["path"])
+            response = await handler(request)
+            await response.send(send, *self._closing(response.headers))
         except ClientLeft:
             raise
         except Exception as error:
             unread = request.watcher is None and request.num_bytes >= LARGE_BODY_BYTES
-            return failed(error, unread)
+            response = failed(error, unread)
+            await response.send(send, *self._closing(response.headers))
+
+    def _closing(self, headers: Sequence[tuple[bytes, bytes]]) -> Sequence[tuple[bytes, bytes]]:
+        return (CLOSE,) if self.desk.draining and CLOSE not in headers else ()
 
     async def predict(self, request: Request) -> Response:
         """V1 predict."""
@@ -135,7 +139,7 @@ class RestDoor:
 
     async def explain(self, request: Request) -> Response:
         """Refuse: V1 has this verb, and no model here gives explanations."""
-        self.desk.models().get(request.parts["model"])
+        self.desk.find(request.parts["model"])
         raise InvalidRequest("explain: this model gives no explanations; use :predict")
 
     async def alive(self, _: Request) -> Response:
@@ -158,7 +162,7 @@ class RestDoor:
 
     async def models(self, _: Request) -> Response:
         """Names of the models."""
-        return json_response({"models": self.desk.models().names()})
+        return json_response({"models": self.desk.names()})
 
     async def model(self, request: Request) -> Response:
         """A model's metadata."""
@@ -171,7 +175,7 @@ class RestDoor:
         return json_response({"name": request.parts["model"], "ready": True})
 
     def _served(self, request: Request) -> Served:
-        return self.desk.models().get(request.parts["model"], request.parts.get("version", ""))
+        return self.desk.find(request.parts["model"], request.parts.get("version", ""))
 
     async def index(self, _: Request) -> Response:
         """Every model with its version and state, as Triton's model repository extension has it."""

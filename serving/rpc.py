@@ -19,7 +19,7 @@ from serving.exchange import Answered
 from serving.failures import RETRIED, InvalidRequest, retry_after, status_of
 from serving.interface import Interface, interface_of
 from serving.protobuf import SERVICE, pb
-from serving.questions import Question, read_parameters, wanted_outputs
+from serving.questions import Question, read_generation, read_parameters, wanted_outputs
 from serving.rest import server_metadata
 from serving.tensors import Tensor, items_of, read_tensor
 from serving.v2 import raw_bytes
@@ -78,12 +78,12 @@ class RpcDoor:
 
     async def model_ready(self, request: Any) -> Any:
         """Whether the model, in the version asked for, answers."""
-        check_working(self.desk.models().get(request.name, request.version))
+        check_working(self.desk.find(request.name, request.version))
         return pb.ModelReadyResponse(ready=True)
 
     async def model(self, request: Any) -> Any:
         """Inputs, outputs and version of the model."""
-        served = self.desk.models().get(request.name, request.version)
+        served = self.desk.find(request.name, request.version)
         return pb.ModelMetadataResponse(**interface_of(served).metadata(request.name))
 
     async def load(self, request: Any) -> Any:
@@ -149,7 +149,8 @@ def read_question(request: Any, interface: Interface) -> Question:
     ]
     outputs = wanted_outputs([output.name for output in request.outputs], parameters, interface)
     binary = frozenset(outputs) if raws else frozenset()
-    return Question(items_of(tensors, interface), outputs, request.id, binary)
+    generation = read_generation(parameters, interface)
+    return Question(items_of(tensors, interface), outputs, request.id, binary, generation)
 
 
 def _read_tensor(field: str, given: Any, raw: bytes | None) -> Tensor:
@@ -199,8 +200,6 @@ def _set(parameters: Any, values: Mapping[str, str]) -> None:
 def _fill(contents: Any, column: Column) -> None:
     if column.datatype == "BYTES":
         contents.bytes_contents.extend([element.encode() for element in column.data])
-    elif column.datatype == "BOOL":
-        contents.bool_contents.extend(column.data)
     else:
         contents.fp32_contents.extend(column.data)
 

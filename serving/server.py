@@ -116,6 +116,7 @@ async def _serve(options: argparse.Namespace) -> None:
         desk = Desk(journal.observers)
         repository = Repository(config=serving_config(options), observer=EngineMetrics())
         stack.enter_context(contextlib.closing(repository))
+        stack.callback(desk.close)
         about = stack.enter_context(contextlib.closing(JournalDoor(desk, journal.log)))
         control = Control(desk, repository, options.model_control == "explicit", alone=inherited is None)
         grpc_port = inherited.grpc_port if inherited else grpc_port

@@ -6,13 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fairlead.errors import RegistryError, StorageError
+from fairlead.formats.model import ModelManifest, read_manifest
 from fairlead.inference.repository import Repository, Served
 from fairlead.inference.states import ModelStatus, State
 from fairlead.names import ModelRef
+from fairlead.registry import open_registry
+from fairlead.registry.fetching import fetch_version
 from serving import metrics
 from serving.desk import Desk
 from serving.metrics import set_state
 from serving.options import Wanted
+from serving.writing import ServedWriter
 
 logger = logging.getLogger("fairlead.serving")
 
@@ -24,7 +28,7 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
 Labels = tuple[str, str, str]
 
 
-async def load_models(wanted: Sequence[Wanted], repository: Repository, desk: Desk) -> list[Served]:
+async def load_models(wanted: Sequence[Wanted], repository: Repository, desk: Desk) -> list[Served | ServedWriter]:
     """Load everything, the default version of a name last; the served versions in the order wanted.
 
     While a store or registry is away it is tried again, and the desk says so. Raises what nothing but a change
@@ -35,12 +39,16 @@ async def load_models(wanted: Sequence[Wanted], repository: Repository, desk: De
     return served[::-1]
 
 
-async def _load(wanted: Wanted, repository: Repository, desk: Desk) -> Served:
+async def _load(wanted: Wanted, repository: Repository, desk: Desk) -> Served | ServedWriter:
     pause = FIRST_PAUSE_SECONDS
     while True:
         desk.reason = f"{wanted.source} is being loaded"
         try:
-            name = wanted.name or await asyncio.to_thread(_project, wanted.source)
+            manifest = await asyncio.to_thread(_manifest, wanted.source)
+            name = wanted.name or manifest.project
+            if manifest.training.writes_text:
+                desk.writers[name] = writer = await asyncio.to_thread(_load_writer, name, wanted.source)
+                return writer
             return await repository.load(name, wanted.source, wanted.variant, keep=True)
         except WAITED_FOR as error:
             desk.reason = f"{wanted.source} cannot be loaded yet: {error}"
@@ -49,12 +57,17 @@ async def _load(wanted: Wanted, repository: Repository, desk: Desk) -> Served:
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
-def _project(source: str | Path) -> str:
-    if isinstance(source, str):
-        return ModelRef.parse(source).project
-    from fairlead.formats.model import read_manifest
+def _manifest(source: str | Path) -> ModelManifest:
+    if isinstance(source, Path):
+        return read_manifest(source)
+    with open_registry() as registry:
+        return registry.resolve(ModelRef.parse(source)).manifest
 
-    return read_manifest(source).project
+
+def _load_writer(name: str, source: str | Path) -> ServedWriter:
+    from fairlead.inference.generation import Writer
+
+    return ServedWriter(name, Writer.load(source if isinstance(source, Path) else fetch_version(source)))
 
 
 async def publish_states(repository: Repository, desk: Desk) -> None:
@@ -69,7 +82,6 @@ async def publish_states(repository: Repository, desk: Desk) -> None:
                 set_state(*labels, states.get(labels, ""))
                 capacity = capacities.get(labels)
                 metrics.CAPACITY.labels(*labels).set(capacity.texts_per_second if capacity else 0)
-                metrics.CAPACITY_TOKENS.labels(*labels).set(capacity.tokens_per_second if capacity else 0)
         published = states
         _judge(statuses, desk)
         await asyncio.sleep(SECONDS_BETWEEN_STATES)

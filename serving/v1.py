@@ -7,7 +7,7 @@ from fairlead.inference.answers import Answer
 from serving.answers import Stamp
 from serving.failures import InvalidRequest
 from serving.interface import PROBABILITIES, Interface
-from serving.questions import Question, kind, read_items, read_parameters, wanted_outputs
+from serving.questions import Question, kind, read_generation, read_items, read_parameters, wanted_outputs
 
 EXAMPLE = '{"instances": ["text", ...]}'
 
@@ -23,7 +23,8 @@ def read(body: dict[str, Any], interface: Interface) -> Question:
     if not isinstance(instances, list):
         raise InvalidRequest(f"instances: a list of texts is expected, not {kind(instances)}; put the text in a list")
     parameters = read_parameters(body.get("parameters"), interface)
-    return Question(read_items(instances, "instances", interface), wanted_outputs((), parameters, interface))
+    items, outputs = read_items(instances, "instances", interface), wanted_outputs((), parameters, interface)
+    return Question(items, outputs, generation=read_generation(parameters, interface))
 
 
 def written(question: Question, answers: Sequence[Answer], stamp: Stamp) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from serving.exchange import Answered
 from serving.failures import InvalidRequest
 from serving.interface import Interface
 from serving.jsonbody import read_object
-from serving.questions import BINARY_OUTPUT, Question, kind, read_parameters, wanted_outputs
+from serving.questions import BINARY_OUTPUT, Question, kind, read_generation, read_parameters, wanted_outputs
 from serving.tensors import Tensor, items_of, read_tensor
 
 # Length of the JSON in front of raw tensors, in requests and in answers.
@@ -31,7 +31,8 @@ def read(body: bytes, json_length: bytes | None, interface: Interface) -> Questi
     items = items_of(_read_inputs(request, memoryview(body)[size:]), interface)
     named = _read_list(request, "outputs")
     outputs = wanted_outputs([output.get("name") for output in named], parameters, interface)
-    return Question(items, outputs, identity or "", _binary(named, outputs, parameters))
+    binary, generation = _binary(named, outputs, parameters), read_generation(parameters, interface)
+    return Question(items, outputs, identity or "", binary, generation)
 
 
 def _read_length(value: bytes, body: bytes) -> int:
@@ -139,4 +140,4 @@ def raw_bytes(column: Column) -> bytes:
     if column.datatype == "BYTES":
         encoded = [element.encode() for element in column.data]
         return b"".join(part for text in encoded for part in (struct.pack("<I", len(text)), text))
-    return np.asarray(column.data, "?" if column.datatype == "BOOL" else "<f4").tobytes()
+    return np.asarray(column.data, "<f4").tobytes()

@@ -93,9 +93,7 @@ def test_what_is_wrong_is_named(fairlead, language, arguments, sentence):
     assert found.code == 2 and sentence in found.err and found.err.count("\n") == 1
 
 
-def test_a_classifier_writes_nothing_and_a_language_model_is_not_served(fairlead, register, language):
+def test_a_classifier_writes_nothing(fairlead, register):
     register(0)
     found = fairlead("predict", "support_topics", "--prompt", "a")
     assert found.code == 2 and "support_topics_v1: it labels texts and continues none" in found.err
-    served = fairlead("serve", "nonsense")
-    assert served.code == 2 and "the server answers for classifiers only" in served.err

@@ -6,8 +6,6 @@ from typing import Annotated
 
 import typer
 
-from fairlead.errors import ConfigError
-
 
 def serve(
     refs: Annotated[
@@ -54,11 +52,6 @@ def _fetched(given: str, followed: bool) -> str:
     name, named, ref = given.rpartition("=")
     with open_registry() as registry:
         version = registry.resolve(ModelRef.parse(ref))
-    if version.manifest.training.writes_text:
-        raise ConfigError(
-            f"{version.name}: it is a language model, and the server answers for classifiers only; "
-            f"continue a prompt with fairlead predict {version.project} --prompt ..."
-        )
     pinned = f"{version.project}:{version.number}"
     with Display([], sys.stderr) as display, relayed(display.on_event):
         fetch_version(pinned)

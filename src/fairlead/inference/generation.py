@@ -151,23 +151,30 @@ class Writer:
 
         Raises ConfigError for a prompt without a token.
         """
-        yield from self.open(prompt, config)[1]
-
-    def open(self, prompt: str, config: GenerationConfig) -> tuple[Continuation, Iterator[str]]:
-        """The continuation of `prompt`, whose counts and end are known as its pieces are taken, and the pieces.
-
-        Raises ConfigError for a prompt without a token.
-        """
-        row = self._begin(prompt, config)
-        return row.found, (piece for _, piece in self._pieces([row], config))
+        for _, piece in self._pieces([self._begin(prompt, config)], config):
+            yield piece
 
     def write(self, prompts: Sequence[str], config: GenerationConfig) -> list[Continuation]:
         """The continuation of each prompt, in order. Raises ConfigError for a prompt without a token."""
+        found, pieces = self.open(prompts, config)
+        for _ in pieces:
+            pass
+        return found
+
+    def open(
+        self, prompts: Sequence[str], config: GenerationConfig
+    ) -> tuple[list[Continuation], Iterator[tuple[Continuation, str]]]:
+        """The continuations, which grow while the pieces of their texts are taken; whoever stops taking ends them.
+
+        Raises ConfigError for a prompt without a token.
+        """
         rows = [self._begin(prompt, config) for prompt in prompts]
-        if rows:
-            for row, piece in self._pieces(rows, config):
-                row.found.text += piece
-        return [row.found for row in rows]
+        return [row.found for row in rows], self._grow(rows, config)
+
+    def _grow(self, rows: list[_Row], config: GenerationConfig) -> Iterator[tuple[Continuation, str]]:
+        for row, piece in self._pieces(rows, config) if rows else ():
+            row.found.text += piece
+            yield row.found, piece
 
     def _begin(self, prompt: str, config: GenerationConfig) -> _Row:
         tokens = self.tokenizer.encode(prompt).ids

@@ -18,7 +18,7 @@ from fairlead.inference.flows import Flow
 from fairlead.inference.jobs import Item, Job, TokenIds
 from fairlead.inference.observing import Observer, Unobserved
 from fairlead.inference.reader import Slice
-from fairlead.inference.room import SLICED_CHARACTERS, Room
+from fairlead.inference.room import Room
 from fairlead.inference.workers import Workers
 from fairlead.training.launching.distributed import physical_cores
 
@@ -117,13 +117,12 @@ class Served:
         """Take a place in the queue."""
         if self._closed:
             raise self._unavailable()
-        characters = 0
         if isinstance(texts[0], str):
-            tokens, characters = self.room.estimate(cast(Sequence[str], texts)), sum(map(len, texts))
+            tokens = self.room.estimate(cast(Sequence[str], texts))
         else:
             tokens = self._count(cast(Sequence[TokenIds], texts))
         try:
-            is_long = self.room.take(tokens, self._share(), deadline_seconds, characters)
+            is_long = self.room.take(tokens, self._share(), deadline_seconds)
         except Overloaded as error:
             self._refused("deadline" if isinstance(error, DeadlineExceeded) else "overloaded")
             raise
@@ -156,14 +155,13 @@ class Served:
     def _slices(self, texts: Sequence[str]) -> Iterator[list[int]]:
         """Indices of texts of like length, about a batch in each."""
         part: list[int] = []
-        tokens = characters = 0
+        tokens = 0
         for index in sorted(range(len(texts)), key=lambda index: -len(texts[index])):
             part.append(index)
             tokens += self.room.estimate([texts[index]])
-            characters += len(texts[index])
-            if tokens >= self.capacity.batch_tokens or characters >= SLICED_CHARACTERS:
+            if tokens >= self.capacity.batch_tokens:
                 yield part
-                part, tokens, characters = [], 0, 0
+                part, tokens = [], 0
         if part:
             yield part
 

@@ -1,0 +1,176 @@
+"""Language models: continuations over V1, V2 and gRPC, and OpenAI's completions, whole and as a stream."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from fairlead.inference.config import GenerationConfig
+from fairlead.inference.generation import Writer
+from fairlead.inference.repository import Repository
+from serving.control import Control
+from serving.desk import Desk
+from serving.options import Wanted
+from serving.rest import RestDoor
+from serving.starting import load_models
+from tests.inference.writing import make_language_version
+from tests.serving.doors import Doors, Ends, infer_request, rpc_opened, run
+from tests.tiny import make_version
+
+PROMPT = "ROMEO:"
+SETTINGS = {"temperature": 0.8, "seed": 3}
+PATHS = ("/v1/completions", "/openai/v1/completions")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_language_version(tmp_path_factory.mktemp("writing") / "version")
+
+
+@pytest.fixture(scope="module")
+def expected(folder: Path) -> Any:
+    (found,) = Writer.load(folder).write([PROMPT], GenerationConfig(max_new_tokens=20, **SETTINGS))
+    return found
+
+
+@asynccontextmanager
+async def opened(*folders: Path) -> AsyncIterator[Doors]:
+    ends, repository = Ends(), Repository()
+    desk = Desk([ends])
+    door = RestDoor(desk, Control(desk, repository, False, True))
+    await load_models([Wanted(one, None, None) for one in folders], repository, desk)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url="http://doors") as client:  # type: ignore[arg-type]
+        yield Doors(desk, door, None, None, client, ends)  # type: ignore[arg-type]
+    desk.close()
+    repository.close()
+
+
+def test_completions_are_what_the_writer_writes(folder: Path, expected: Any) -> None:
+    async def ask() -> None:
+        async with opened(folder) as doors:
+            body = {"model": "nonsense", "prompt": PROMPT, "max_tokens": 20, **SETTINGS}
+            for path in PATHS:
+                response = await doors.client.post(path, json=body)
+                answer = response.json()
+                (choice,) = answer["choices"]
+                assert (choice["text"], choice["index"], choice["logprobs"]) == (expected.text, 0, None)
+                assert choice["finish_reason"] == ("length" if expected.ended == "length" else "stop")
+                assert answer["usage"]["completion_tokens"] == expected.num_tokens
+                assert answer["usage"]["prompt_tokens"] == expected.num_prompt_tokens
+                assert answer["object"] == "text_completion" and uuid.UUID(answer["id"])
+                assert response.headers["x-fairlead-digest"] == answer["system_fingerprint"]
+            both = (await doors.client.post(PATHS[0], json=body | {"prompt": [PROMPT, "JULIET:"]})).json()
+            assert [choice["index"] for choice in both["choices"]] == [0, 1]
+            assert [end.status for end in doors.ends.exchanges] == [200] * 3
+            assert (await doors.client.get("/openai/v1/models")).json()["data"][0]["id"] == "nonsense"
+
+    run(ask)
+
+
+def test_a_stream_joins_to_the_same_and_says_when_it_is_done(folder: Path, expected: Any) -> None:
+    async def ask() -> None:
+        async with opened(folder) as doors:
+            body = {"model": "nonsense", "prompt": PROMPT, "max_tokens": 20, "stream": True, **SETTINGS}
+            response = await doors.client.post(PATHS[0], json=body | {"stream_options": {"include_usage": True}})
+            assert response.headers["content-type"].startswith("text/event-stream")
+            *events, done, rest = response.text.split("\n\n")
+            assert (done, rest) == ("data: [DONE]", "")
+            chunks = [json.loads(event.removeprefix("data: ")) for event in events]
+            assert "".join(choice["text"] for chunk in chunks for choice in chunk["choices"]) == expected.text
+            assert chunks[-1]["usage"]["completion_tokens"] == expected.num_tokens and chunks[-1]["choices"] == []
+            assert chunks[-2]["choices"][0]["finish_reason"] in ("stop", "length")
+            assert len(chunks) > 4 and len({chunk["id"] for chunk in chunks}) == 1
+
+    run(ask)
+
+
+def test_kserves_protocols_continue_texts_too(folder: Path, expected: Any) -> None:
+    async def ask() -> None:
+        async with opened(folder) as doors, rpc_opened(doors) as infer:
+            given = {"max_new_tokens": 20, **SETTINGS}
+            body = {"instances": [PROMPT], "parameters": given}
+            v1 = (await doors.client.post("/v1/models/nonsense:predict", json=body)).json()
+            assert v1["predictions"] == [{"text": expected.text}] and v1["model_version"].startswith("nonsense_v")
+            tensor = {"name": "text", "datatype": "BYTES", "shape": [1], "data": [PROMPT]}
+            v2 = (
+                await doors.client.post("/v2/models/nonsense/infer", json={"inputs": [tensor], "parameters": given})
+            ).json()
+            assert v2["outputs"] == [{"name": "text", "datatype": "BYTES", "shape": [1], "data": [expected.text]}]
+            request = infer_request(PROMPT)
+            request.model_name = "nonsense"
+            request.parameters["max_new_tokens"].int64_param = 5
+            assert len((await infer(request)).outputs[0].contents.bytes_contents) == 1
+            metadata = (await doors.client.get("/v2/models/nonsense")).json()
+            assert metadata["platform"] == "fairlead_text_generation" and metadata["outputs"][0]["name"] == "text"
+
+    run(ask)
+
+
+def test_who_leaves_a_stream_ends_the_writing(folder: Path) -> None:
+    async def ask() -> None:
+        async with opened(folder) as doors:
+            body = {"model": "nonsense", "prompt": PROMPT, "max_tokens": 100_000, "stream": True}
+            messages, left = [{"type": "http.request", "body": json.dumps(body).encode()}], asyncio.Event()
+
+            async def receive() -> dict[str, object]:
+                if messages:
+                    return messages.pop()
+                await left.wait()
+                return {"type": "http.disconnect"}
+
+            async def send(message: dict[str, object]) -> None:
+                if message["type"] == "http.response.body":
+                    left.set()
+
+            scope = {"type": "http", "method": "POST", "path": PATHS[0], "headers": []}
+            await doors.door(scope, receive, send)
+            writer = doors.desk.find("nonsense")
+            while writer._waiting:
+                await asyncio.sleep(0.01)
+            assert [end.status for end in doors.ends.exchanges] == [499]
+            again = {"model": "nonsense", "prompt": PROMPT, "max_tokens": 1}
+            assert (await doors.client.post(PATHS[0], json=again)).status_code == 200
+
+    run(ask)
+
+
+MISTAKES: dict[str, tuple[dict[str, Any], int, str]] = {
+    "no model": ({"model": None}, 400, "model"),
+    "another model": ({"model": "other"}, 404, "other"),
+    "a classifier": ({"model": "support_topics"}, 400, "support_topics"),
+    "no prompt": ({"prompt": None}, 400, "prompt"),
+    "empty prompt": ({"prompt": ""}, 400, "prompt"),
+    "no prompts": ({"prompt": []}, 400, "prompt"),
+    "token ids": ({"prompt": [1, 2]}, 400, "prompt"),
+    "no tokens": ({"max_tokens": 0}, 400, "max_new_tokens"),
+    "hot": ({"temperature": 1e9}, 400, "temperature"),
+    "unknown field": ({"beam": 3}, 400, "beam"),
+    "several answers": ({"n": 2}, 400, "n:"),
+    "stream of another type": ({"stream": "yes"}, 400, "stream"),
+    "a stream of two": ({"stream": True, "prompt": ["a", "b"]}, 400, "prompt"),
+    "a stream of nobody": ({"stream": True, "model": "other"}, 404, "other"),
+}
+
+
+def test_mistakes_are_named(folder: Path, tmp_path: Path) -> None:
+    classifier = make_version(tmp_path / "classifier")
+
+    async def ask() -> None:
+        async with opened(folder, classifier) as doors:
+            for case, (changes, status, word) in MISTAKES.items():
+                body = {"model": "nonsense", "prompt": PROMPT, "max_tokens": 1} | changes
+                response = await doors.client.post(PATHS[0], json=body)
+                assert response.status_code == status, (case, response.text)
+                assert word in response.json()["error"], (case, response.text)
+            for parameters in ({"max_new_tokens": 0}, {"beam": 1}, {"probabilities": True}):
+                body = {"instances": [PROMPT], "parameters": parameters}
+                response = await doors.client.post("/v1/models/nonsense:predict", json=body)
+                assert response.status_code == 400 and "parameters" in response.json()["error"], response.text
+
+    run(ask)
