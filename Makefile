@@ -11,9 +11,15 @@ KILLS  ?= 200
 SEED   ?= 0
 # Of `make fuzz`, and `make test` makes a few hundred of them.
 CALLS  ?= 12000
+# Of `make chaos`; `make test` has a few of each.
+RESTARTS ?= 100
+SWAPS  ?= 100
+WORKER_KILLS ?= 20
+# Of `make soak`.
+MINUTES ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check bench kill-matrix fuzz compile manifests images clean
+.PHONY: help install run test check bench kill-matrix fuzz chaos soak compile manifests images clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +50,12 @@ kill-matrix: $(BIN)/.installed-dev ## Kill training KILLS times at moments drawn
 
 fuzz: $(BIN)/.installed-dev ## Send CALLS malformed requests to a model server by SEED, over REST, gRPC and bare sockets
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.serving.fuzz.run --calls $(CALLS) --seed $(SEED)
+
+chaos: $(BIN)/.installed-dev ## Restart servers, swap versions and kill workers under load, and look for a request that was lost
+	$(BIN)/python -m tests.serving.chaos.run --restarts $(RESTARTS) --swaps $(SWAPS) --kills $(WORKER_KILLS) --seed $(SEED)
+
+soak: $(BIN)/.installed-dev ## Load a model server for MINUTES and see that memory and times stay as they are
+	$(BIN)/python -m benchmarks.serving_soak --minutes $(MINUTES)
 
 compile: $(BIN)/.installed ## Write the KFP package of the pipeline to build/training.yaml
 	$(BIN)/fairlead compile --output build/training.yaml

@@ -1,6 +1,6 @@
 """How fast and how honest is the model server, against KServe's and MLServer's Python servers with the same weights?
 
-    python -m benchmarks.serving [--quick] [--json] [--version FOLDER] [--variant NAME] [--install-peers]
+    python -m benchmarks.serving [--quick] [--json] [--version FOLDER] [--install-peers]
 
 Every server is a process of its own and gets the same texts (see serving_texts.py) from closed-loop clients, one text a
 request: 1, 32 and 64 of them, in short turns that go round all servers several times, so that all of them meet the same
@@ -15,6 +15,7 @@ neighbours on the machine. Every answer is compared with that of the fp32 weight
 - `p99_over_unloaded`: p99 of answered requests at 64 clients over that at 1 client, `refused_share` beside it,
 - `refusal_ms`: p99 of refused requests when requests arrive by chance at `OVERLOAD` times the rate answered at 64
   clients, `overload_p99_over_unloaded` and `overload_refused_share` of the same turns,
+- `cpu_vs_peer_default`, `cpu_vs_peer_best`, `fp32_cpu_vs_peer_default`: the same ratios of CPU time a text,
 - `generator_cpu_share`: what the load generator used of one CPU at most; it is no bottleneck while far from 1.
 """
 
@@ -37,8 +38,8 @@ from benchmarks import serving_peers, serving_sides, tables
 from benchmarks.serving_figures import Cell, check, percentile, ratio, table
 from benchmarks.serving_load import Load, Turn
 from benchmarks.serving_sides import Side
-from benchmarks.serving_texts import PROJECT, Workload, prepare
-from fairlead.formats.model import read_manifest
+from benchmarks.serving_texts import PROJECT, Workload, cache_folder, prepare
+from benchmarks.serving_variants import EQUAL, FAST, version_of
 
 CLIENTS = (1, 32, 64)
 WARMING_SECONDS = 1.0
@@ -46,8 +47,6 @@ OVERLOAD = 1.5
 PEER, PEER_BF16, PEER_WORKERS = "KServe + pipeline, defaults", "KServe + pipeline, bf16", "KServe + pipeline, 2 workers"
 MLSERVER = "MLServer, defaults"
 OURS, OURS_FP32 = "Fairlead", "Fairlead, fp32"
-# The fastest first; the last one every version has.
-EQUAL_VARIANTS = ("openvino-fp32", "onnxruntime-fp32", "torch-fp32")
 
 
 @dataclass(frozen=True)
@@ -64,12 +63,12 @@ QUICK, FULL = Plan(4.0, 2), Plan(8.0, 5)
 class Raw:
     """The engine alone, with a number of threads."""
 
-    def __init__(self, version: Path, texts: list[str], threads: int, variant: str | None) -> None:
+    def __init__(self, version: Path, texts: list[str], threads: int) -> None:
         self.rates: list[float] = []
         command = [sys.executable, "-m", "benchmarks.serving_raw", str(version), str(threads)]
         environment = {**os.environ, **serving_sides.COMMON, "OMP_NUM_THREADS": str(threads)}
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.process = subprocess.Popen([*command, *([variant] if variant else [])], env=environment, **pipes)
+        self.process = subprocess.Popen(command, env=environment, **pipes)
         self._say(json.dumps(texts), "READY")
 
     def take_turn(self, seconds: float) -> None:
@@ -138,6 +137,7 @@ class Measurement:
         raw = max((float(np.median(one.rates)) for one in self.raw), default=None)
         refusals = [*self.overloaded.refusals, *ours[64].refusals]
         return {
+            **_by_cpu(self.cells),
             "vs_peer_default": min(ours[n].rate / peer[n].rate for n in (32, 64)),
             "vs_peer_best": min((ours[n].rate / max(b[n].rate for b in bests) for n in (32, 64)), default=None)
             if bests
@@ -158,17 +158,29 @@ class Measurement:
         }
 
 
+def _by_cpu(cells: dict[str, dict[int, Cell]]) -> dict[str, float | None]:
+    """Of a side's CPU time a text over ours: what remains comparable on a machine that does much else."""
+    spent = {name: max(by[n].cpu_per_text for n in (32, 64)) for name, by in cells.items()}
+    return {
+        "cpu_vs_peer_default": ratio(spent[PEER], spent[OURS]),
+        "cpu_vs_peer_best": ratio(
+            min((spent[n] for n in (PEER_BF16, PEER_WORKERS) if n in spent), default=None), spent[OURS]
+        ),
+        "fp32_cpu_vs_peer_default": ratio(spent[PEER], spent[OURS_FP32]),
+    }
+
+
 def main() -> None:
     """Run all sides and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="short turns; ends in under 8 minutes")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON and leave the page alone")
-    parser.add_argument("--version", type=Path, help="folder of a version of the same weights that has variants")
-    parser.add_argument("--variant", help="variant to measure. Default: the one that the version chose")
+    parser.add_argument("--version", type=Path, help="version of the same weights whose chosen variant serves")
     parser.add_argument("--install-peers", action="store_true", help="make the environment of MLServer first (2 GB)")
     parser.add_argument("--only", nargs="*", default=[], help="sides to run beside Fairlead's, by a part of their name")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fairlead-benchmarks"
-    parser.add_argument("--cache", type=Path, default=cache, help="keeps model and peers. Default: %(default)s")
+    parser.add_argument(
+        "--cache", type=Path, default=cache_folder(), help="keeps model and peers. Default: %(default)s"
+    )
     arguments = parser.parse_args()
     # The servers are in groups of their own, and end only when this program ends them.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -187,44 +199,44 @@ def main() -> None:
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Start all sides, let them take turns; returns figures, cells and the table."""
     workload = prepare(arguments.cache)
-    version = arguments.version or workload.folder
-    sides = _sides(arguments, workload, version, folder)
+    versions = (arguments.version, "") if arguments.version else version_of(workload, FAST)
+    sides = _sides(arguments, workload, versions[0], folder)
     raw: list[Raw] = []
     plan = QUICK if arguments.quick else FULL
     try:
         for side in sides:
             side.start(folder)
+        for side in sides:
             side.wait(folder)
         threads = range(1, (os.cpu_count() or 1) + 1)
-        raw = [Raw(version, workload.texts, count, arguments.variant) for count in threads]
+        raw = [Raw(versions[0], workload.texts, count) for count in threads]
         measurement = Measurement(workload, sides, raw)
         for number in range(plan.rounds):
             measurement.go_round(number, plan.seconds)
     finally:
         for one in (*sides, *raw):
             one.stop()
-    return _report(measurement)
+    return _report(measurement, versions[1] or "its version's choice")
 
 
-def _report(measurement: Measurement) -> dict[str, Any]:
+def _report(measurement: Measurement, variant: str) -> dict[str, Any]:
     for name, cells in measurement.cells.items():
         check(name, cells, equal=name == OURS_FP32)
     named = measurement.figures()
     return {
         **named,
+        "variant": variant,
+        "load_of_machine": os.getloadavg()[1],
         "sides": {
             name: {str(clients): cell.figures() for clients, cell in cells.items()}
             for name, cells in measurement.cells.items()
         },
         "overload": measurement.overloaded.figures(),
-        "table": table(measurement.cells, named["raw_texts_per_second"], named),
+        "table": f"Variant: {variant}. {table(measurement.cells, named['raw_texts_per_second'], named)}",
     }
 
 
 def _sides(arguments: argparse.Namespace, workload: Workload, version: Path, folder: Path) -> list[Side]:
-    manifest = read_manifest(version)
-    known = [v.name for v in manifest.optimization.variants] if manifest.optimization else []
-    equal = next(name for name in EQUAL_VARIANTS if name in known or name == EQUAL_VARIANTS[-1])
     weights = workload.folder
     peers = [
         serving_sides.kserve_pipeline(PEER, weights),
@@ -237,8 +249,8 @@ def _sides(arguments: argparse.Namespace, workload: Workload, version: Path, fol
     chosen = [peer for peer in peers if peer.name == PEER or _wanted(peer.name, arguments.only)]
     return [
         *chosen,
-        serving_sides.fairlead(OURS, version, PROJECT, arguments.variant),
-        serving_sides.fairlead(OURS_FP32, version, PROJECT, equal if known else None),
+        serving_sides.fairlead(OURS, version, PROJECT),
+        serving_sides.fairlead(OURS_FP32, version_of(workload, EQUAL)[0], PROJECT),
     ]
 
 

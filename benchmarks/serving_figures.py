@@ -69,6 +69,11 @@ class Cell:
         """Texts a second: the median turn."""
         return statistics.median(self.rates)
 
+    @property
+    def cpu_per_text(self) -> float:
+        """CPU seconds of the server a text."""
+        return self.server_cpu / max(1, len(self.latencies))
+
     def figures(self) -> dict[str, float | int | None]:
         """By name; milliseconds."""
         answered = len(self.latencies)
@@ -84,7 +89,7 @@ class Cell:
             "errors": self.errors,
             "other_label_share": self.other_labels / max(1, answered),
             "max_difference": self.difference,
-            "server_cpu_ms_per_text": 1000 * self.server_cpu / max(1, answered),
+            "server_cpu_ms_per_text": 1000 * self.cpu_per_text,
             "generator_cpu_share": max(self.generator_cpu),
         }
 

@@ -1,6 +1,6 @@
 """The raw engine, in a process of its own: texts/s with no server, no queue and no protocol around it.
 
-    python -m benchmarks.serving_raw VERSION_FOLDER THREADS [VARIANT]
+    python -m benchmarks.serving_raw VERSION_FOLDER THREADS
 
 A line with a number of seconds on its input is a turn: texts, one JSON list in the first line, are asked in batches
 sorted by length (the engine's own `predict`), over and over. Its report is a line of JSON.
@@ -19,8 +19,8 @@ TEXTS_AT_ONCE = 256
 
 def main() -> None:
     """Take turns until the input ends."""
-    folder, threads, *variant = sys.argv[1:]
-    engine = Engine.load(Path(folder), variant[0] if variant else None)
+    folder, threads = sys.argv[1:]
+    engine = Engine.load(Path(folder))
     engine.runner.set_threads(int(threads))
     texts = json.loads(sys.stdin.readline())
     _turn(engine, texts, 0.1)

@@ -106,13 +106,11 @@ class Side:
         return found
 
 
-def fairlead(name: str, version: Path, project: str, variant: str | None = None) -> Side:
-    """Fairlead with a version's variant; None for the one that the version chose."""
+def fairlead(name: str, version: Path, project: str) -> Side:
+    """Fairlead with the variant that the version chose."""
     address, rpc = _free_address(), _free_address()
     ports = ["--http_port", str(address.port), "--grpc_port", str(rpc.port)]
-    command = [sys.executable, "-m", "serving", "--model", str(version), *ports]
-    if variant:
-        command += ["--variant", variant]
+    command = [sys.executable, "-m", "serving", "--model", str(version), "--prediction-log", "off", *ports]
     environment = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
     path = f"/v2/models/{project}/infer"
     return Side(name, command, path, _ask_v2("text"), _read_fairlead, address, environment=environment)

@@ -8,6 +8,7 @@ trained model's are: how fast a server is does not depend on the weights, but wh
 
 import csv
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,11 @@ class Workload:
     probabilities: list[float]
     """How sure they are."""
     mean_tokens: float
+
+
+def cache_folder() -> Path:
+    """Where model and peers are kept unless another folder is named."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fairlead-benchmarks"
 
 
 def prepare(cache: Path) -> Workload:

@@ -67,7 +67,7 @@ def quick_workloads() -> list[Workload]:
     """Ends in under 8 minutes on two logical CPUs that do nothing else."""
     return [
         Workload("MiniLM (6 x 384), pre-trained", "minilm", 512, 96, 128, 0.9),
-        Workload("BERT-base (12 x 768), random weights", "bert-base", 64, 16, 32, 0.9),
+        Workload("BERT-base (12 x 768), random weights", "bert-base", 96, 16, 32, 0.9, 5e-5),
         Workload("GPT (4 x 256), tiny-shakespeare", "gpt", 512, 32, 128, 2.6, LANGUAGE_RATE),
     ]
 
@@ -76,7 +76,7 @@ def full_workloads() -> list[Workload]:
     """Four times the examples."""
     return [
         Workload("MiniLM (6 x 384), pre-trained", "minilm", 2048, 192, 256, 0.9),
-        Workload("BERT-base (12 x 768), random weights", "bert-base", 256, 32, 64, 0.9),
+        Workload("BERT-base (12 x 768), random weights", "bert-base", 256, 32, 64, 0.9, 5e-5),
         Workload("GPT (4 x 256), tiny-shakespeare", "gpt", 4096, 128, 512, 2.2, LANGUAGE_RATE),
     ]
 

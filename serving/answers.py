@@ -52,11 +52,11 @@ class Column:
     name: str
     """Name of the output."""
     datatype: str
-    """BYTES or FP32."""
+    """BYTES, BOOL or FP32."""
     shape: list[int]
     """Texts, and where there is a number for each class, classes."""
     data: list[Any]
-    """Elements, flat: strings of BYTES, else numbers."""
+    """Elements, flat: strings of BYTES, truths of BOOL, else numbers."""
     parameters: dict[str, str] = field(default_factory=dict)
     """What goes with it."""
 

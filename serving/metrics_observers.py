@@ -4,7 +4,6 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from fairlead.inference.observing import Batch
-from fairlead.inference.repository import Served
 from serving import metrics
 from serving.exchange import Exchange
 
@@ -53,23 +52,6 @@ class EngineMetrics:
     def on_refused(self, model: str, version: str, variant: str, reason: str) -> None:
         """A request was not accepted, or given up."""
         metrics.REFUSED.labels(model, version, variant, reason).inc()
-
-
-def loaded(served: Served) -> None:
-    """A version answers from now on."""
-    labels = (served.name, served.manifest.name, served.variant)
-    metrics.set_state(*labels, "ready")
-    metrics.CAPACITY.labels(*labels).set(served.capacity.texts_per_second)
-    metrics.CAPACITY_TOKENS.labels(*labels).set(served.capacity.tokens_per_second)
-
-
-def unloaded(served: Served) -> None:
-    """A version answers no more."""
-    labels = (served.name, served.manifest.name, served.variant)
-    metrics.set_state(*labels, "")
-    metrics.CAPACITY.labels(*labels).set(0)
-    metrics.CAPACITY_TOKENS.labels(*labels).set(0)
-    metrics.QUEUE_TOKENS.labels(*labels).set(0)
 
 
 class _OfVersion(NamedTuple):

@@ -200,6 +200,8 @@ def _set(parameters: Any, values: Mapping[str, str]) -> None:
 def _fill(contents: Any, column: Column) -> None:
     if column.datatype == "BYTES":
         contents.bytes_contents.extend([element.encode() for element in column.data])
+    elif column.datatype == "BOOL":
+        contents.bool_contents.extend(column.data)
     else:
         contents.fp32_contents.extend(column.data)
 

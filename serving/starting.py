@@ -82,6 +82,7 @@ async def publish_states(repository: Repository, desk: Desk) -> None:
                 set_state(*labels, states.get(labels, ""))
                 capacity = capacities.get(labels)
                 metrics.CAPACITY.labels(*labels).set(capacity.texts_per_second if capacity else 0)
+                metrics.CAPACITY_TOKENS.labels(*labels).set(capacity.tokens_per_second if capacity else 0)
         published = states
         _judge(statuses, desk)
         await asyncio.sleep(SECONDS_BETWEEN_STATES)

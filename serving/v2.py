@@ -140,4 +140,4 @@ def raw_bytes(column: Column) -> bytes:
     if column.datatype == "BYTES":
         encoded = [element.encode() for element in column.data]
         return b"".join(part for text in encoded for part in (struct.pack("<I", len(text)), text))
-    return np.asarray(column.data, "<f4").tobytes()
+    return np.asarray(column.data, "?" if column.datatype == "BOOL" else "<f4").tobytes()

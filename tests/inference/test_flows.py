@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fairlead.inference.calibration import fit
+from fairlead.inference.calibration import enough_tokens, fit
 from fairlead.inference.capacity import Capacity, Measurement
 from fairlead.inference.flows import Flow
 from fairlead.inference.jobs import Item, Job
@@ -69,3 +69,13 @@ def test_the_model_of_time_is_found_again() -> None:
 def test_a_table_that_no_model_explains_still_gives_a_rate() -> None:
     assert fit([Measurement(1, 10, 1, 1.0)]) == (0.0, pytest.approx(0.1), 0.0)
     assert fit([Measurement(1, 10, 1, 1.0), Measurement(1, 20, 1, 0.5)])[1] > 0
+
+
+def test_the_budget_is_the_smallest_batch_that_is_about_as_fast_as_any() -> None:
+    points = [(n, 64) for n in (1, 2, 4, 8, 16, 32)]
+    # 640 tokens a millisecond once a call's overhead of a tenth of a millisecond is shared.
+    table = [Measurement(n, length, 1, 1e-4 + n * length / 640e3) for n, length in points]
+    assert enough_tokens(table, 1e-4, 1 / 640e3, "cpu") == 16 * 64
+    # Of the same machine only the smallest batches were measured: the fit says where it would have been found.
+    assert 800 < enough_tokens(table[:2], 1e-4, 1 / 640e3, "cpu") < 900
+    assert enough_tokens(table[:2], 1.0, 1 / 640e3, "cpu") == 4096, "and never more than was tried on any machine"

@@ -10,6 +10,7 @@ import pytest
 from fairlead.errors import DataError, DeadlineExceeded, InferenceError, Overloaded
 from fairlead.inference.config import ServingConfig
 from fairlead.inference.engine import Engine
+from fairlead.inference.observing import Batch
 from fairlead.inference.served import Served
 from fairlead.inference.workers import Workers
 from tests.inference.serving import CAPACITY, Seen, held, until
@@ -163,6 +164,42 @@ def test_a_request_of_many_texts_takes_turns_with_others(folder: Path) -> None:
         assert not many.done()
         assert len(await many) == 200
         assert sum(len(batch) for batch in runner.batches) == 201
+        served.close()
+
+    run(ask)
+
+
+def test_texts_that_take_long_to_tokenize_take_turns_too(folder: Path) -> None:
+    async def ask() -> None:
+        served, _ = held(folder)
+        huge = "my card " * 20_000
+        many = asyncio.create_task(served.predict([huge] * 20))
+        await until(lambda: served.room.long_tokens > 0)
+        assert served.room.tokens == 0, "few tokens, since they are cut, but much to read"
+        assert len(await served.predict(["my card"])) == 1
+        assert not many.done()
+        assert len(await many) == 20
+        served.close()
+
+    run(ask)
+
+
+def test_a_defect_beside_the_model_fails_its_batch_and_not_the_server(folder: Path) -> None:
+    class Broken(Seen):
+        def on_batch(self, batch: Batch) -> None:
+            super().on_batch(batch)
+            if len(self.batches) == 1:
+                raise RuntimeError("who counts may not")
+
+    async def ask() -> None:
+        served, runner = held(folder, observer=Broken())
+        assert len(await served.predict(["my card"])) == 1, "it was answered already"
+        runner.set_threads = lambda threads: 1 / 0
+        with pytest.raises(InferenceError, match="ZeroDivisionError"):
+            await served.predict(["my card"])
+        del runner.set_threads
+        assert len(await served.predict(["my card"])) == 1
+        assert (served.room.tokens, served.room.long_tokens) == (0, 0)
         served.close()
 
     run(ask)

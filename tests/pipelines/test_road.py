@@ -79,7 +79,10 @@ def killed(data: Path, stage: str, moment: str) -> None:
 @pytest.mark.parametrize(
     "moments",
     [
-        pytest.param([("ingest", "started"), ("train", "progress"), ("register", "started")], id="three-stages"),
+        pytest.param(
+            [("ingest", "started"), ("train", "progress"), ("optimize", "result"), ("register", "started")],
+            id="four-stages",
+        ),
         *[
             pytest.param([(stage, moment)], id=f"{stage}-{moment}", marks=pytest.mark.slow)
             for stage in STAGES

@@ -341,7 +341,7 @@ def optimized(stages: Stages, **values: Any) -> str:
 def test_a_version_holds_the_variants_that_were_kept(stages: Stages, registry_url: str, tmp_path: Path) -> None:
     with open_registry() as registry:
         stages.record(registry)
-        folder = optimized(stages)
+        folder = optimized(stages, rejection_threshold=0.3)
         assert register_stage("topics", *stages.paths, str(tmp_path / "out"), folder) == "topics_v1"
         version = registry.get_version("topics", 1)
         # Measured again the times are others, and another variant may be a little faster: it is the same version.
@@ -351,6 +351,7 @@ def test_a_version_holds_the_variants_that_were_kept(stages: Stages, registry_ur
         assert register_stage("topics", *stages.paths, str(tmp_path / "out"), folder) == "topics_v2"
     manifest = version.manifest
     assert manifest.optimization is not None and manifest.optimization.chosen == "onnxruntime-int8"
+    assert [output.name for output in manifest.signature.outputs] == ["label", "probability", "rejected"]
     assert "variants/onnx-int8/model.onnx" in manifest.files and "variants/onnx-fp32/model.onnx" not in manifest.files
     check_store(version, tmp_path / "downloaded")
 

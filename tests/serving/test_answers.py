@@ -17,6 +17,8 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceSt
 
 from fairlead.inference.answers import Prediction
 from fairlead.inference.engine import Engine
+from serving.answers import Column
+from serving.v2 import raw_bytes
 from tests.serving.conftest import ROOT, Server
 from tests.tiny import LABELS
 
@@ -255,3 +257,7 @@ def test_the_commands_of_the_examples_page_run(server: Server, command: str) -> 
         pytest.skip("curl is not installed")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "support_topics_v3" in done.stdout
+
+
+def test_a_truth_is_one_byte_in_the_binary_form() -> None:
+    assert raw_bytes(Column("rejected", "BOOL", [2], [True, False])) == b"\x01\x00"

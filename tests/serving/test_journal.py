@@ -177,7 +177,7 @@ def test_metrics_count_by_version_status_and_protocol_and_no_caller_makes_a_seri
     assert of("fairlead_texts_total") == texts + 7
     assert of("fairlead_compute_seconds_count") > batches
     assert of("fairlead_batch_tokens_sum") > 0 and of("fairlead_tokenize_seconds_total") > 0
-    assert of("fairlead_capacity_texts_per_second") > 0
+    assert of("fairlead_capacity_tokens_per_second") > of("fairlead_capacity_texts_per_second") > 0
     assert of("fairlead_model_state", ("state", "ready")) == 1 and of("fairlead_queue_tokens") == 0
     series = len(server.metrics())
     for number in range(20):

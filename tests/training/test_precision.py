@@ -38,6 +38,7 @@ def test_a_machine_that_does_not_say_gets_fp32(tmp_path: Path, monkeypatch: pyte
 
 
 def test_fp16_is_refused_on_a_cpu_with_what_to_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "bfloat16_gain", lambda: 2.0)
     for flags, instead in (("amx_bf16", "bf16"), ("avx2", "fp32")):
         (tmp_path / "cpuinfo").write_text(f"flags\t\t: {flags}\n")
         monkeypatch.setattr(precision, "CPUINFO", tmp_path / "cpuinfo")

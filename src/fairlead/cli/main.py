@@ -20,16 +20,15 @@ from fairlead import __version__, openmp
 from fairlead.cli import data, feedback, models, registry, runs, settings, store
 from fairlead.cli.compile import compile_
 from fairlead.cli.deploy import deploy
-from fairlead.cli.doctor import doctor
 from fairlead.cli.failures import EXIT_TERMINATED, report
 from fairlead.cli.lr_find import lr_find
+from fairlead.cli.optimize import optimize
 from fairlead.cli.predict import predict
 from fairlead.cli.promote import promote, rollback
 from fairlead.cli.replay import replay
 from fairlead.cli.reproduce import reproduce
 from fairlead.cli.run import run
 from fairlead.cli.serve import serve
-from fairlead.cli.status import status
 from fairlead.cli.trace import trace
 
 app = typer.Typer(
@@ -45,11 +44,10 @@ app.command("compile")(compile_)
 app.command()(serve)
 app.command()(predict)
 app.command()(reproduce)
+app.command()(optimize)
 app.command()(trace)
 app.command()(replay)
 app.command()(deploy)
-app.command()(status)
-app.command()(doctor)
 app.command()(promote)
 app.command()(rollback)
 app.add_typer(models.app, name="models")

@@ -1,13 +1,77 @@
-"""What is printed of an optimization."""
+"""`fairlead optimize`: the variants of a registered version, measured for a target; and how they are printed."""
 
-from fairlead.cli.output import heading, print_pairs, print_table
-from fairlead.formats.variants import OptimizationRecord
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from fairlead.cli.output import JsonOption, heading, print_json, print_pairs, print_table
+
+if TYPE_CHECKING:
+    from fairlead.formats.variants import OptimizationRecord
 
 
-def print_optimization(record: OptimizationRecord) -> None:
+def optimize(
+    ref: Annotated[str, typer.Argument(help="project, project:3 or project@champion.")],
+    target: Annotated[
+        Literal["auto", "cpu", "gpu", "edge"] | None, typer.Option("--target", help="What the model is to serve on.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting of optimization, such as max_drop=0.005.", metavar="NAME=VALUE"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the variants of a version, pick the one to serve, and register the result as a new version."""
+    from fairlead.config import apply_overrides
+    from fairlead.names import ModelRef
+    from fairlead.optimization.config import OptimizationConfig
+    from fairlead.registry import open_registry
+
+    settings = apply_overrides({"target": target} if target else {}, overrides or [])
+    OptimizationConfig.parse(settings, where="optimization")
+    ModelRef.parse(ref)
+    outcome = _run({"ref": ref, "settings": settings})
+    with open_registry() as registry:
+        version = registry.resolve(ModelRef.parse(outcome["version"]))
+    record = version.manifest.optimization
+    if as_json:
+        print_json({"version": version.name, "report": outcome["report"], "optimization": record and record.to_dict()})
+        return
+    print_pairs({"version": version.name, "digest": version.digest, "report": outcome["report"]})
+    if record:
+        print_optimization(record)
+
+
+def print_optimization(record: "OptimizationRecord") -> None:
     """The precision table, which variant serves and why, and how probabilities are read."""
     from fairlead.optimization.table import rows, summary
 
     heading("variants")
     print_table(rows(record), "none")
     print_pairs(summary(record) | {f"no {name}": reason for name, reason in sorted(record.refused.items())})
+
+
+def _run(request: dict[str, Any]) -> dict[str, Any]:
+    """What came of the request, in a process of its own. Raises the error that it ended with."""
+    from fairlead import errors
+    from fairlead.cli.display import Display
+    from fairlead.cli.relay import relayed
+    from fairlead.formats.atomic import write_json
+
+    with tempfile.TemporaryDirectory(prefix="fairlead-optimize-") as folder:
+        source, target = Path(folder, "request.json"), Path(folder, "result.json")
+        write_json(source, request)
+        command = [sys.executable, "-m", "fairlead.optimization.again", str(source), str(target)]
+        with Display([], sys.stderr) as display, relayed(display.on_event):
+            done = subprocess.run(command, stdout=sys.stderr, check=False)
+        if not target.is_file():
+            raise errors.FairleadError(f"optimize: it ended with exit code {done.returncode}; run it again")
+        outcome: dict[str, Any] = json.loads(target.read_text("utf-8"))
+    if "version" not in outcome:
+        raise getattr(errors, outcome["kind"])(outcome["message"])
+    return outcome

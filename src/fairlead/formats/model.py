@@ -175,6 +175,17 @@ SIGNATURES: dict[TaskName, Signature] = {
 }
 
 
+REJECTED = Field(name="rejected", datatype="BOOL", shape=[-1])
+
+
+def signature_of(task: TaskName, optimization: OptimizationRecord | None = None) -> Signature:
+    """What a version of this task takes and gives; with a rejection threshold it also says what it rejects."""
+    signature = SIGNATURES[task]
+    if optimization is None or optimization.rejection_threshold is None:
+        return signature
+    return Signature(inputs=signature.inputs, outputs=[*signature.outputs, REJECTED])
+
+
 class ModelManifest(Config):
     """`fairlead.json` of a model version."""
 

@@ -21,10 +21,14 @@ class Prediction:
     """Its probability, 0 to 1."""
     probabilities: tuple[float, ...]
     """Of every class, in the order of the manifest's labels; they sum to 1."""
+    rejected: bool | None = None
+    """Whether the probability is below the version's rejection threshold: the text is likely to belong to no class.
+    The label is still the most probable one. None where the version has no threshold."""
 
     def to_dict(self) -> dict[str, Any]:
-        """By the names of the signature's outputs."""
-        return {"label": self.label, "probability": self.probability}
+        """By the names of the signature's outputs, and `rejected` where the version has a threshold."""
+        said = {"label": self.label, "probability": self.probability}
+        return said if self.rejected is None else {**said, "rejected": self.rejected}
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,13 @@ Answer = Prediction | SetPrediction | NumberPrediction
 def answers_of(manifest: ModelManifest) -> Callable[[list[float]], Answer]:
     """From what a model of this version gives for a text (probabilities, or the number) to the answer."""
     labels, task = manifest.labels, manifest.training.task
+    threshold = manifest.optimization.rejection_threshold if manifest.optimization else None
     thresholds = manifest.training.thresholds or [DEFAULT_THRESHOLD] * len(labels)
 
     def best(probabilities_C: list[float]) -> Answer:
         index = max(range(len(probabilities_C)), key=probabilities_C.__getitem__)
-        return Prediction(labels[index], probabilities_C[index], tuple(probabilities_C))
+        rejected = None if threshold is None else probabilities_C[index] < threshold
+        return Prediction(labels[index], probabilities_C[index], tuple(probabilities_C), rejected)
 
     def reached(probabilities_C: list[float]) -> Answer:
         chosen = [i for i, probability in enumerate(probabilities_C) if probability >= thresholds[i]]

@@ -62,7 +62,7 @@ class Calibration:
         return Capacity(
             device=self.device,
             threads=threads,
-            batch_tokens=self.config.batch_tokens or self._enough_tokens(table),
+            batch_tokens=self.config.batch_tokens or enough_tokens(table, call_seconds, token_seconds, self.device),
             wait_seconds=wait / 1e3 if wait is not None else self._wait(call_seconds),
             longest=self.longest,
             call_seconds=call_seconds,
@@ -129,15 +129,21 @@ class Calibration:
         self.found.append(Measurement(texts, length, threads, best))
         return best
 
-    def _enough_tokens(self, table: Sequence[Measurement]) -> int:
-        """The smallest batch that is about as fast as any: a larger one would only make others wait."""
-        rates = [(one.texts * one.length, one.texts * one.length / one.seconds) for one in table]
-        enough = ENOUGH[self.device] * max(rate for _, rate in rates)
-        return min(tokens for tokens, rate in rates if rate >= enough)
-
     def _wait(self, call_seconds: float) -> float:
         """None on a CPU, which computes one text about as fast as a share of a batch."""
         return min(MOST_WAIT_SECONDS, call_seconds / 2) if self.device != "cpu" else 0.0
+
+
+def enough_tokens(table: Sequence[Measurement], call_seconds: float, token_seconds: float, device: str) -> int:
+    """The smallest batch that is about as fast as any: a larger one would only make others wait.
+
+    Where time was up before the table came so far, it is the batch of which a call's overhead is a small share.
+    """
+    rates = [(one.texts * one.length, one.texts * one.length / one.seconds) for one in table]
+    enough = ENOUGH[device] * max(rate for _, rate in rates)
+    measured = min(tokens for tokens, rate in rates if rate >= enough)
+    fitted = int(call_seconds / token_seconds * ENOUGH[device] / (1 - ENOUGH[device]))
+    return min(fitted, MOST_TOKENS[device]) if fitted > max(tokens for tokens, _ in rates) else measured
 
 
 def fit(table: Sequence[Measurement]) -> tuple[float, float, float]:

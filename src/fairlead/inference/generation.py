@@ -151,8 +151,15 @@ class Writer:
 
         Raises ConfigError for a prompt without a token.
         """
-        for _, piece in self._pieces([self._begin(prompt, config)], config):
-            yield piece
+        yield from self.open(prompt, config)[1]
+
+    def open(self, prompt: str, config: GenerationConfig) -> tuple[Continuation, Iterator[str]]:
+        """The continuation of `prompt`, whose counts and end are known as its pieces are taken, and the pieces.
+
+        Raises ConfigError for a prompt without a token.
+        """
+        row = self._begin(prompt, config)
+        return row.found, (piece for _, piece in self._pieces([row], config))
 
     def write(self, prompts: Sequence[str], config: GenerationConfig) -> list[Continuation]:
         """The continuation of each prompt, in order. Raises ConfigError for a prompt without a token."""

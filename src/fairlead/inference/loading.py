@@ -10,9 +10,11 @@ from fairlead.formats.model import ModelManifest, read_manifest
 from fairlead.inference.capacity import Capacity
 from fairlead.inference.config import ServingConfig
 from fairlead.inference.engine import Engine
+from fairlead.inference.generation import Writer
 from fairlead.inference.observing import Observer
 from fairlead.inference.served import Served
 from fairlead.inference.workers import Workers
+from fairlead.inference.writing import ServedWriter
 from fairlead.registry.fetching import fetch_version
 
 # While they are loaded, weights are in memory as the file and as the model.
@@ -25,6 +27,10 @@ CONTAINER_USED = Path("/sys/fs/cgroup/memory.current")
 SpeedKey = tuple[str, str, int]
 
 
+# What a name on the endpoint stands for.
+Model = Served | ServedWriter
+
+
 class Loader:
     """Loads versions for one server and remembers how fast each kind is."""
 
@@ -32,9 +38,7 @@ class Loader:
         self._config, self._workers, self._observer = config, workers, observer
         self._known: dict[SpeedKey, Capacity] = {}
 
-    def load(
-        self, name: str, source: str | Path, variant: str | None, loaded: Callable[[str], Served | None]
-    ) -> Served:
+    def load(self, name: str, source: str | Path, variant: str | None, loaded: Callable[[str], Model | None]) -> Model:
         """The version in a folder, or that a reference (`support_topics@champion`) names.
 
         `loaded` gives what is served already with some digest, which is taken then. Raises NotFound, IntegrityError
@@ -46,6 +50,8 @@ class Loader:
         if known is not None and variant in (None, known.variant):
             return known
         _check_memory(manifest)
+        if manifest.training.writes_text:
+            return ServedWriter(name, Writer.load(folder), self._config, self._workers, self._observer)
         engine = Engine.load(folder, variant)
         key = (engine.variant, manifest.files[CONFIG].sha256, manifest.training.max_length)
         served = Served(name, engine, self._config, self._workers, self._known.get(key), self._observer)

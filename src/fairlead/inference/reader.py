@@ -14,10 +14,8 @@ from dataclasses import dataclass
 from fairlead.errors import DataError
 from fairlead.inference.flows import Flow
 from fairlead.inference.jobs import Item, Job
+from fairlead.inference.room import SLICED_CHARACTERS
 from fairlead.inference.scheduler import Scheduler
-
-# Characters of one call: some 10 ms of tokenizing, which is what others wait for it.
-CALL_CHARACTERS = 65_536
 
 
 @dataclass(slots=True, eq=False)
@@ -64,7 +62,7 @@ class Reader:
         """The short requests that have come, one at least unless a long one waits; None at the end."""
         parts: list[Slice] = []
         characters = 0
-        while characters < CALL_CHARACTERS:
+        while characters < SLICED_CHARACTERS:
             try:
                 part = self._inbox.get(block=not parts and not self._long)
             except queue.Empty:
@@ -81,8 +79,11 @@ class Reader:
     def _read(self, flow: Flow, parts: list[Slice]) -> None:
         now = time.perf_counter()
         parts = [part for part in parts if part.job.wanted(now)]
+        texts = [text for part in parts for text in part.texts]
         try:
-            rows = iter(flow.read([text for part in parts for text in part.texts]))
+            rows = flow.read(texts)
+            if len(rows) != len(texts):
+                raise ValueError(f"{len(texts)} texts gave {len(rows)} rows of tokens")
         except Exception as error:
             if len(parts) == 1:
                 return self._refuse(parts[0].job, error)
@@ -90,7 +91,8 @@ class Reader:
                 self._read(flow, [part])
             return None
         _mark(parts, now)
-        items = [Item(part.job, index, ids := next(rows), len(ids)) for part in parts for index in part.indices]
+        places = [(part.job, index) for part in parts for index in part.indices]
+        items = [Item(job, index, ids, len(ids)) for (job, index), ids in zip(places, rows, strict=True)]
         return self._scheduler.put(flow, items)
 
     def _refuse(self, job: Job, error: Exception) -> None:

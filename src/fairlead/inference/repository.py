@@ -14,7 +14,7 @@ from pathlib import Path
 from fairlead.errors import FairleadError, NotFound
 from fairlead.inference.config import ServingConfig
 from fairlead.inference.following import Follower
-from fairlead.inference.loading import Loader
+from fairlead.inference.loading import Loader, Model
 from fairlead.inference.observing import Observer, Unobserved
 from fairlead.inference.served import Served as Served
 from fairlead.inference.states import FollowStatus, ModelStatus, State
@@ -37,7 +37,7 @@ class Repository:
 
     def __init__(
         self,
-        served: Sequence[Served] = (),
+        served: Sequence[Model] = (),
         config: ServingConfig | None = None,
         observer: Observer | None = None,
         workers: Workers | None = None,
@@ -47,8 +47,8 @@ class Repository:
         self._loader = Loader(self.config, self._workers, observer or Unobserved())
         # One, since two versions that are read at once take the memory of both.
         self._loading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loading")
-        self._served: dict[str, list[Served]] = {one.name: [one] for one in served}
-        self._retired: list[weakref.ref[Served]] = []
+        self._served: dict[str, list[Model]] = {one.name: [one] for one in served}
+        self._retired: list[weakref.ref[Model]] = []
         self._sources: dict[str, Source] = {}
         self._pending: dict[tuple[str, str], ModelStatus] = {}
         self._followers: dict[str, Follower] = {}
@@ -57,7 +57,7 @@ class Repository:
         """Names on the endpoint that answer."""
         return list(self._served)
 
-    def get(self, name: str, version: str = "") -> Served:
+    def get(self, name: str, version: str = "") -> Model:
         """What is served under `name`, in `version` (`support_topics_v3`, `v3` or `3`) where one is given.
 
         Raises NotFound, naming what there is.
@@ -76,7 +76,7 @@ class Repository:
 
     async def load(
         self, name: str, source: str | Path | None = None, variant: str | None = None, keep: bool = False
-    ) -> Served:
+    ) -> Model:
         """Serve the version in a folder or of a reference (`support_topics@champion`) under `name`, from now on.
 
         Without a source, what the name was loaded from last is looked up again. The version that answered until now
@@ -163,20 +163,20 @@ class Repository:
             raise NotFound(f"model: {name!r} was never loaded here; name a version or a folder to load it from")
         return self._sources[name]
 
-    def _find(self, name: str, digest: str) -> Served | None:
+    def _find(self, name: str, digest: str) -> Model | None:
         return next((one for one in self._served.get(name, []) if one.manifest.digest == digest), None)
 
-    def _put(self, served: Served, keep: bool) -> None:
+    def _put(self, served: Model, keep: bool) -> None:
         """Let it answer in the place of what did; one assignment, so that a name always answers."""
         before = [one for one in self._served.get(served.name, []) if one is not served]
         self._served[served.name] = [served, *before] if keep else [served]
         if not keep:
             self._retire(before)
 
-    def _retire(self, versions: Sequence[Served]) -> None:
+    def _retire(self, versions: Sequence[Model]) -> None:
         self._retired = [weakref.ref(served) for served in [*self._still_retired(), *versions]]
 
-    def _still_retired(self) -> list[Served]:
+    def _still_retired(self) -> list[Model]:
         return [served for reference in self._retired if (served := reference()) is not None]
 
     def _follow(self, name: str, source: Source) -> None:
@@ -197,7 +197,7 @@ class Repository:
             follower.stop()
 
 
-def _status(served: Served, state: State, is_default: bool = False) -> ModelStatus:
+def _status(served: Model, state: State, is_default: bool = False) -> ModelStatus:
     manifest = served.manifest
     return ModelStatus(
         served.name, manifest.name, state, served.failure, is_default, served.variant, manifest.digest, served.capacity

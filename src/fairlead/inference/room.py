@@ -22,6 +22,8 @@ WAITS = 1.75
 LEAST_WAIT_SECONDS = 0.025
 # Tokens of a character of text until texts were seen: more than any usual text has.
 FIRST_RATIO = 0.4
+# Tokenizing so many characters takes some 10 ms, for which others would have to wait.
+SLICED_CHARACTERS = 65_536
 LENGTHS_KEPT, LENGTHS_LEARNT = 512, 100
 # Weight of what was seen last in the two averages.
 NEWS = 0.05
@@ -50,9 +52,9 @@ class Room:
         longest, ratio = self._capacity.longest, self._ratio
         return sum(min(longest, int(len(text) * ratio) + 2) for text in texts)
 
-    def is_long(self, tokens: int) -> bool:
-        """Whether a request of so many tokens is cut into slices."""
-        return tokens > max(self._capacity.batch_tokens, self._capacity.longest)
+    def is_long(self, tokens: int, characters: int) -> bool:
+        """Whether a request of so many tokens, or that takes so long to tokenize, is cut into slices."""
+        return tokens > max(self._capacity.batch_tokens, self._capacity.longest) or characters > SLICED_CHARACTERS
 
     @property
     def wait_seconds(self) -> float:
@@ -73,13 +75,13 @@ class Room:
             return self._capacity.batch_tokens
         return min(self._capacity.batch_tokens, max(self.bound // 2, self._usual_longest))
 
-    def take(self, tokens: int, share: float, deadline_seconds: float | None) -> bool:
-        """Take a place for so many tokens; whether they are served in slices.
+    def take(self, tokens: int, share: float, deadline_seconds: float | None, characters: int = 0) -> bool:
+        """Take a place for so many tokens, and characters that are tokens not yet; whether they are served in slices.
 
         `share` of the machine is this model's. Raises Overloaded when there is no room and DeadlineExceeded when
         their turn would come too late.
         """
-        is_long = self.is_long(tokens)
+        is_long = self.is_long(tokens, characters)
         with self._lock:
             waiting = self.long_tokens if is_long else self.tokens
             rate = self.tokens_per_second * share

@@ -4,6 +4,7 @@ Flows that have work share the machine by compute time and weight (fair queueing
 tokens: a token of a large model costs more than one of a small.
 """
 
+import logging
 import threading
 import time
 from collections import deque
@@ -11,8 +12,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
+from fairlead.errors import InferenceError
 from fairlead.inference.flows import Flow
 from fairlead.inference.jobs import Item
+
+logger = logging.getLogger("fairlead.inference")
 
 Result = TypeVar("Result")
 
@@ -113,6 +117,13 @@ class Scheduler:
 
     def _compute(self, flow: Flow, batch: list[Item]) -> None:
         started = time.perf_counter()
-        flow.compute(batch)
+        try:
+            flow.compute(batch)
+        # Whatever it is, this thread computes for all others, too.
+        except Exception as error:
+            logger.exception("a batch failed outside of its model")
+            reason = f"{type(error).__name__}: {error}"[:200]
+            for job in {item.job for item in batch}:
+                job.fail(InferenceError(f"inference: a batch failed ({reason}); see the server's log and report it"))
         flow.used_seconds += (time.perf_counter() - started) / flow.weight
         self._virtual_seconds = max(self._virtual_seconds, flow.used_seconds)

@@ -18,7 +18,7 @@ from fairlead.inference.flows import Flow
 from fairlead.inference.jobs import Item, Job, TokenIds
 from fairlead.inference.observing import Observer, Unobserved
 from fairlead.inference.reader import Slice
-from fairlead.inference.room import Room
+from fairlead.inference.room import SLICED_CHARACTERS, Room
 from fairlead.inference.workers import Workers
 from fairlead.training.launching.distributed import physical_cores
 
@@ -117,12 +117,13 @@ class Served:
         """Take a place in the queue."""
         if self._closed:
             raise self._unavailable()
+        characters = 0
         if isinstance(texts[0], str):
-            tokens = self.room.estimate(cast(Sequence[str], texts))
+            tokens, characters = self.room.estimate(cast(Sequence[str], texts)), sum(map(len, texts))
         else:
             tokens = self._count(cast(Sequence[TokenIds], texts))
         try:
-            is_long = self.room.take(tokens, self._share(), deadline_seconds)
+            is_long = self.room.take(tokens, self._share(), deadline_seconds, characters)
         except Overloaded as error:
             self._refused("deadline" if isinstance(error, DeadlineExceeded) else "overloaded")
             raise
@@ -155,13 +156,14 @@ class Served:
     def _slices(self, texts: Sequence[str]) -> Iterator[list[int]]:
         """Indices of texts of like length, about a batch in each."""
         part: list[int] = []
-        tokens = 0
+        tokens = characters = 0
         for index in sorted(range(len(texts)), key=lambda index: -len(texts[index])):
             part.append(index)
             tokens += self.room.estimate([texts[index]])
-            if tokens >= self.capacity.batch_tokens:
+            characters += len(texts[index])
+            if tokens >= self.capacity.batch_tokens or characters >= SLICED_CHARACTERS:
                 yield part
-                part, tokens = [], 0
+                part, tokens, characters = [], 0, 0
         if part:
             yield part
 

@@ -52,10 +52,10 @@ def _score(lost: int, gained: int, rows: int, drop: float) -> float:
     return difference / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, difference)
 
 
-def rows_needed(margin: float, confidence: float) -> int:
+def rows_needed(margin: float, confidence: float) -> float:
     """Rows below which not even equal answers on all of them show that accuracy drops by at most `margin`."""
     z = NormalDist().inv_cdf(confidence)
-    return math.ceil(z * z * (1 - margin) / margin) if margin > 0 else math.inf  # type: ignore[return-value]
+    return math.ceil(z * z * (1 - margin) / margin) if margin > 0 else math.inf
 
 
 def worst_drop_of_micro_f1(true_NC: Array, said_NC: Array, reference_NC: Array, confidence: float) -> float:

@@ -37,7 +37,7 @@ def optimize_stage(project: str, tokens: str, model: str, config: dict[str, Any]
     else:
         found = _optimize(Path(tokens), Path(model), record, settings, folder)
         write_json(folder / OPTIMIZATION, found.to_dict())
-        page, rows = _report(project, record, found), summary(found)
+        page, rows = report(project, record, found), summary(found)
     for path in (Path(html), folder / HTML):
         write_bytes(path, page.encode())
     result("optimize", rows)
@@ -75,7 +75,8 @@ def _optimize(
     return optimize(material, settings, output)
 
 
-def _report(project: str, record: TrainingRecord, found: OptimizationRecord) -> str:
+def report(project: str, record: TrainingRecord, found: OptimizationRecord) -> str:
+    """The precision table for people, as an HTML page."""
     from fairlead.optimization.report import sections
 
     return _page(project, record, found.config, sections(found))

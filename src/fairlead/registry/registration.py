@@ -13,7 +13,7 @@ from fairlead import events, places
 from fairlead.errors import Conflict, NotFound
 from fairlead.formats.atomic import write_json
 from fairlead.formats.digests import canonical_json, short
-from fairlead.formats.model import SIGNATURES, ModelManifest, digest_files, files_in, manifest_digest, size_of
+from fairlead.formats.model import ModelManifest, digest_files, files_in, manifest_digest, signature_of, size_of
 from fairlead.names import MODEL_MANIFEST, version_prefix
 from fairlead.registry import open_registry
 from fairlead.registry.links import Candidate, check_recorded, read_candidate
@@ -92,7 +92,7 @@ def _manifest(candidate: Candidate, reservation: Reservation) -> ModelManifest:
     paths = files_of(candidate)
     progress = events.Progress("register", f"digest {reservation.name}", sum(map(size_of, paths.values())), "bytes")
     files, training = digest_files(paths, progress.advance), candidate.training
-    signature = SIGNATURES[training.task]
+    signature = signature_of(training.task, candidate.optimization)
     return ModelManifest(
         project=candidate.project,
         version=reservation.number,

@@ -52,6 +52,7 @@ class Excludes:
 
 EXCLUSIONS = (
     Excludes("parallel", "fsdp", "optimizer", ("muon",), "needs whole matrices, and fsdp has shards of them"),
+    Excludes("compile", "on", "parallel", ("fsdp",), "gathers weights inside of what would be compiled"),
 )
 
 

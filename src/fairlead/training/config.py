@@ -83,6 +83,9 @@ class TrainConfig(Config):
     Saves padding for models that cannot read packed texts. Default: 4,096 with `batch_tokens`, 0 without."""
     micro_batch_tokens: int = Field(4096, ge=16)
     """Tokens, padding included, that one forward pass takes at most. Default 4,096."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Whether layers are compiled by torch. `auto` compiles for GPUs in runs of 5,000 steps or more, without shards;
+    on a CPU `on` makes language models faster and packed texts slower. Default `auto`."""
     activation_checkpointing: bool = False
     """Compute a layer's activations again in the backward pass: less memory, a third more work. Default no."""
     optimizer: Literal["adamw", "adam", "sgd", "rmsprop", "adagrad", "muon"] = "adamw"

@@ -29,6 +29,7 @@ from fairlead.training.checkpoints.saving import Saver
 from fairlead.training.checkpoints.tensor_file import take_part
 from fairlead.training.config import TrainConfig
 from fairlead.training.launching.distributed import Group
+from fairlead.training.models.compiling import compile_layers
 from fairlead.training.models.headnorm import HeadNorms, fold_head_norm
 from fairlead.training.objective.scores import is_better
 from fairlead.training.objective.tasks import Splits, make_task
@@ -76,6 +77,8 @@ class Loop:
         self.figures = Figures(self.task.metric, group, self.plan.num_steps, self._validate_every)
         freeze(self.model, config)
         self._shards = Shards(self._passes.network, group) if config.parallel == "fsdp" else None
+        if config.compile == "on":
+            compile_layers(self._passes.network)
         if self._shards and self._vocabulary:
             self._vocabulary = self._vocabulary.of(self.model)
         _freeze_unreached(self.model, self._loss(self._passes.computing, 0, _smallest(splits.train)))

@@ -1,4 +1,4 @@
-"""Which arithmetic forward and backward passes use on the machine at hand."""
+"""Which arithmetic forward and backward passes use on the machine at hand, and whether they are compiled."""
 
 from pathlib import Path
 
@@ -13,6 +13,8 @@ CPUINFO = Path("/proc/cpuinfo")
 BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 # Seen: 2.2 (AVX512-BF16 of AMD), 6 to 8 (AMX), 0.5 to 0.6 (AVX512-BF16 of Intel); the bound is far from all of them.
 LEAST_GAIN = 1.2
+# A minute of compiling by the 12 ms that fused kernels would have to save in each step of a GPU; not measured.
+LEAST_STEPS = 5000
 
 
 def resolve(config: TrainConfig, device: torch.device) -> TrainConfig:
@@ -20,6 +22,18 @@ def resolve(config: TrainConfig, device: torch.device) -> TrainConfig:
     if config.precision != "auto":
         return config
     return config.model_copy(update={"precision": "bf16" if has_fast_bf16(device) else "fp32"})
+
+
+def resolve_compile(config: TrainConfig, device: torch.device, num_steps: int) -> TrainConfig:
+    """`config` with `compile: auto` replaced by what pays on `device` over so many steps, for the run's record.
+
+    On a CPU compiled layers were measured to be slower for packed texts and faster for a language model; `auto` leaves
+    it to the user there (docs/training.md).
+    """
+    if config.compile != "auto":
+        return config
+    pays = device.type == "cuda" and num_steps >= LEAST_STEPS and config.parallel == "ddp"
+    return config.model_copy(update={"compile": "on" if pays else "off"})
 
 
 def check_device(config: TrainConfig, device: torch.device) -> None:

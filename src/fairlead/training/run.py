@@ -42,7 +42,7 @@ from fairlead.training.launching import calibration, distributed
 from fairlead.training.launching.elsewhere import Elsewhere, recall, train_elsewhere
 from fairlead.training.launching.job import Job
 from fairlead.training.models.layout import check_layout
-from fairlead.training.precision import check_device, resolve
+from fairlead.training.precision import check_device, resolve, resolve_compile
 from fairlead.training.watch.metrics import LOGGING_SHARE
 from fairlead.training.watch.sinks import check_sinks
 
@@ -71,6 +71,8 @@ def train_stage(
         check_device(config, distributed.device_here())
     manifest = _check_data(Path(data), Path(tokens))
     _check_tokenizer(manifest, model_config)
+    num_steps = make_plan(config, open_rows(Path(tokens), manifest, dataset.TRAIN, config)).num_steps
+    config = resolve_compile(config, distributed.device_here(), num_steps)
     config.metric_for(manifest.task)
     check_sinks(config.sinks)
     processes = _num_processes(config)

@@ -96,6 +96,10 @@ class Dropout(nn.Dropout):
             return x
         if x.device.type != "cpu":
             return F.dropout(x, self.p, training=True)
+        return torch.as_tensor(self._masked(x))
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _masked(self, x: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = _Masked.apply(x, self.masks.keep(self.site, self.p, x), kept_scale(self.p))  # type: ignore[no-untyped-call]
         return out
 

@@ -8,6 +8,7 @@ Shapes: T tokens of N texts, W width, C classes.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -28,6 +29,16 @@ WITHIN = "run_within"
 Forward = Callable[[Any, Pack, Masks, bool], torch.Tensor]
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where attention happens. One object, because compiled code is compiled again for each number that it sees."""
+
+    pack: Pack
+    masks: Masks
+    index: int
+    """The layer's."""
+
+
 def packed_forward(model: nn.Module, max_length: int) -> Forward | None:
     """The packed pass of a sequence classifier for texts of at most `max_length`; None for one without."""
     config: Any = model.config
@@ -46,8 +57,8 @@ def _bert(model: Any, pack: Pack, masks: Masks, recompute: bool) -> torch.Tensor
     x_TW = _bert_embeddings(encoder.embeddings, pack, model.config)
     *layers, last = encoder.encoder.layer
     for index, layer in enumerate(layers):
-        x_TW = _run(recompute, _bert_layer, layer, index, x_TW, None, pack, masks)
-    first_NW = _run(recompute, _bert_layer, last, len(layers), x_TW, pack.starts_N, pack, masks)
+        x_TW = _run(recompute, _bert_layer, layer, x_TW, None, Place(pack, masks, index))
+    first_NW = _run(recompute, _bert_layer, last, x_TW, pack.starts_N, Place(pack, masks, len(layers)))
     # The heads take the first of the tokens that they are given.
     first_N1W = first_NW[:, None]
     if model.config.model_type == "bert":
@@ -62,23 +73,13 @@ def _bert_embeddings(embeddings: Any, pack: Pack, config: Any) -> torch.Tensor:
     return torch.as_tensor(embeddings.dropout(embeddings.LayerNorm(x_TW)))
 
 
-def _bert_layer(
-    layer: Any, index: int, x_TW: torch.Tensor, queries: torch.Tensor | None, pack: Pack, masks: Masks
-) -> torch.Tensor:
+def _bert_layer(layer: Any, x_TW: torch.Tensor, queries: torch.Tensor | None, place: Place) -> torch.Tensor:
     attention = layer.attention.self
     # `queries` are the tokens whose results are wanted: all of them, or the first of each text.
     x_QW = x_TW if queries is None else x_TW.index_select(0, queries)
     probability = attention.dropout.p if layer.training else 0.0
-    context_QW = attend(
-        attention.query(x_QW),
-        attention.key(x_TW),
-        attention.value(x_TW),
-        attention.num_attention_heads,
-        pack.layouts,
-        masks,
-        index,
-        probability,
-    )
+    q_QW, k_TW, v_TW = attention.query(x_QW), attention.key(x_TW), attention.value(x_TW)
+    context_QW = _attend(place, q_QW, k_TW, v_TW, attention.num_attention_heads, probability)
     y_QW = layer.attention.output(context_QW, x_QW)
     return torch.as_tensor(layer.output(layer.intermediate(y_QW), y_QW))
 
@@ -89,7 +90,8 @@ def _modernbert(model: Any, pack: Pack, masks: Masks, recompute: bool) -> torch.
     kinds = set(encoder.config.layer_types)
     rotary = {kind: encoder.rotary_emb(x_TW, pack.positions_T[None], kind) for kind in kinds}
     for index, layer in enumerate(encoder.layers):
-        x_TW = _run(recompute, _modernbert_layer, layer, index, x_TW, rotary[layer.attention_type], pack, masks)
+        place = Place(pack, masks, index)
+        x_TW = _run(recompute, _modernbert_layer, layer, x_TW, rotary[layer.attention_type], place)
     x_TW = encoder.final_norm(x_TW)
     if model.config.classifier_pooling == "cls":
         pooled_NW = x_TW.index_select(0, pack.starts_N)
@@ -101,7 +103,7 @@ def _modernbert(model: Any, pack: Pack, masks: Masks, recompute: bool) -> torch.
 
 
 def _modernbert_layer(
-    layer: Any, index: int, x_TW: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor], pack: Pack, masks: Masks
+    layer: Any, x_TW: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor], place: Place
 ) -> torch.Tensor:
     attention = layer.attn
     qkv = attention.Wqkv(layer.attn_norm(x_TW)).view(x_TW.shape[0], 3, -1, attention.head_dim)
@@ -112,7 +114,7 @@ def _modernbert_layer(
     )
     probability = attention.attention_dropout if layer.training else 0.0
     num_heads = q_THD.shape[1]
-    context_TW = attend(q_TW, k_TW, v_TW, num_heads, pack.layouts, masks, index, probability)
+    context_TW = _attend(place, q_TW, k_TW, v_TW, num_heads, probability)
     x_TW = x_TW + attention.out_drop(attention.Wo(context_TW))
     return torch.as_tensor(x_TW + layer.mlp(layer.mlp_norm(x_TW)))
 
@@ -122,6 +124,13 @@ def _rotate(x_THD: torch.Tensor, cos_T1D: torch.Tensor, sin_T1D: torch.Tensor) -
     first, second = x_THD.float().chunk(2, -1)
     turned = torch.cat((-second, first), -1)
     return (x_THD.float() * cos_T1D + turned * sin_T1D).to(x_THD.dtype)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _attend(
+    place: Place, q_QW: torch.Tensor, k_TW: torch.Tensor, v_TW: torch.Tensor, num_heads: int, probability: float
+) -> torch.Tensor:
+    return attend(q_QW, k_TW, v_TW, num_heads, place.pack.layouts, place.masks, place.index, probability)
 
 
 def _run(recompute: bool, function: Callable[..., torch.Tensor], layer: Any, *arguments: Any) -> torch.Tensor:
