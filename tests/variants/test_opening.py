@@ -6,11 +6,11 @@ import pytest
 
 from fairlead.errors import ConfigError, IntegrityError
 from fairlead.formats.model import read_manifest, verify
-from fairlead.formats.variants import REFERENCE
+from fairlead.formats.variants import REFERENCE, VariantRecord
 from fairlead.inference.engine import Engine
 from fairlead.variants.availability import unavailable
 from fairlead.variants.contract import Runner
-from fairlead.variants.opening import open_runner
+from fairlead.variants.opening import open_runner, variant_to_serve
 from tests.variants.conftest import NAMES, TEXTS
 
 # Logits of the tiny model reach 13; bf16 has 8 bits of mantissa, int8 fewer.
@@ -50,6 +50,16 @@ def test_an_engine_answers_with_a_variant(version: Path) -> None:
     said, expected = (e.predict(["my card was charged twice"])[0] for e in (engine, Engine.load(version)))
     assert engine.variant == "onnxruntime-fp32"
     assert said.label == expected.label  # type: ignore[union-attr]
+
+
+def test_a_choice_that_this_machine_cannot_run_gives_way_to_the_weights(version: Path) -> None:
+    manifest = read_manifest(version)
+    assert manifest.optimization is not None
+    half = VariantRecord(name="onnxruntime-fp16", runtime="onnxruntime", precision="fp16")
+    variants = [*manifest.optimization.variants, half]
+    for name, served in (("onnxruntime-int8", "onnxruntime-int8"), (half.name, REFERENCE)):
+        record = manifest.optimization.model_copy(update={"chosen": name, "variants": variants})
+        assert variant_to_serve(manifest.model_copy(update={"optimization": record})) == served
 
 
 def test_an_unknown_variant_is_refused_with_what_there_is(version: Path) -> None:

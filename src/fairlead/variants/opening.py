@@ -1,5 +1,6 @@
 """From the name of a variant to what runs it."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -9,12 +10,24 @@ from fairlead.formats.variants import REFERENCE, VariantRecord
 from fairlead.variants.availability import unavailable
 from fairlead.variants.contract import Runner
 
+logger = logging.getLogger(__name__)
+
 REFERENCE_RECORD = VariantRecord(name=REFERENCE, runtime="torch", precision="fp32")
 
 
 def variant_to_serve(manifest: ModelManifest) -> str:
-    """The variant that the optimize stage chose; the registered weights where it never ran."""
-    return manifest.optimization.chosen if manifest.optimization else REFERENCE
+    """The variant that the optimize stage chose; the registered weights where it never ran, or its choice cannot run.
+
+    A version may come to a machine without the runtime or the instructions of the one that it was optimized on.
+    """
+    record = manifest.optimization
+    chosen = record.variant(record.chosen) if record else None
+    if chosen is None:
+        return REFERENCE
+    if reason := unavailable(chosen.runtime, chosen.precision):
+        logger.warning("%s: %s serves in place of %s: %s", manifest.name, REFERENCE, chosen.name, reason)
+        return REFERENCE
+    return chosen.name
 
 
 def open_runner(folder: Path, manifest: ModelManifest, name: str, pad_token_id: int) -> Runner:
