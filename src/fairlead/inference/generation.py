@@ -151,9 +151,9 @@ class Writer:
 
         Raises ConfigError for a prompt without a token.
         """
-        yield from self.open(prompt, config)[1]
+        yield from self.open_one(prompt, config)[1]
 
-    def open(self, prompt: str, config: GenerationConfig) -> tuple[Continuation, Iterator[str]]:
+    def open_one(self, prompt: str, config: GenerationConfig) -> tuple[Continuation, Iterator[str]]:
         """The continuation of `prompt`, whose counts and end are known as its pieces are taken, and the pieces.
 
         Raises ConfigError for a prompt without a token.

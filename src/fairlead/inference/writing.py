@@ -165,7 +165,7 @@ class Generation:
 
     def _step(self) -> str | None:
         if self._pieces is None:
-            self.found, self._pieces = self._served.writer.open(self._prompt, self._config)
+            self.found, self._pieces = self._served.writer.open_one(self._prompt, self._config)
         return next(self._pieces, None)
 
     def _left(self) -> float | None:
