@@ -15,7 +15,8 @@ neighbours on the machine. Every answer is compared with that of the fp32 weight
 - `p99_over_unloaded`: p99 of answered requests at 64 clients over that at 1 client, `refused_share` beside it,
 - `refusal_ms`: p99 of refused requests when requests arrive by chance at `OVERLOAD` times the rate answered at 64
   clients, `overload_p99_over_unloaded` and `overload_refused_share` of the same turns,
-- `cpu_vs_peer_default`, `cpu_vs_peer_best`, `fp32_cpu_vs_peer_default`: the same ratios of CPU time a text,
+- `cpu_vs_peer_default`, `cpu_vs_peer_best`, `fp32_cpu_vs_peer_default`, `cpu_of_raw_engine`: the same of CPU
+  time a text,
 - `generator_cpu_share`: what the load generator used of one CPU at most; it is no bottleneck while far from 1.
 """
 
@@ -65,6 +66,7 @@ class Raw:
 
     def __init__(self, version: Path, texts: list[str], threads: int) -> None:
         self.rates: list[float] = []
+        self.cpu_per_text: list[float] = []
         command = [sys.executable, "-m", "benchmarks.serving_raw", str(version), str(threads)]
         environment = {**os.environ, **serving_sides.COMMON, "OMP_NUM_THREADS": str(threads)}
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -73,7 +75,9 @@ class Raw:
 
     def take_turn(self, seconds: float) -> None:
         """Run for about so many seconds."""
-        self.rates.append(json.loads(self._say(str(seconds), "TURN"))["rate"])
+        turn = json.loads(self._say(str(seconds), "TURN"))
+        self.rates.append(turn["rate"])
+        self.cpu_per_text.append(turn["cpu_seconds"] / turn["texts"])
 
     def stop(self) -> None:
         """It ends when its input does."""
@@ -137,7 +141,7 @@ class Measurement:
         raw = max((float(np.median(one.rates)) for one in self.raw), default=None)
         refusals = [*self.overloaded.refusals, *ours[64].refusals]
         return {
-            **_by_cpu(self.cells),
+            **_by_cpu(self.cells, self.raw),
             "vs_peer_default": min(ours[n].rate / peer[n].rate for n in (32, 64)),
             "vs_peer_best": min((ours[n].rate / max(b[n].rate for b in bests) for n in (32, 64)), default=None)
             if bests
@@ -158,7 +162,7 @@ class Measurement:
         }
 
 
-def _by_cpu(cells: dict[str, dict[int, Cell]]) -> dict[str, float | None]:
+def _by_cpu(cells: dict[str, dict[int, Cell]], raw: Sequence[Raw]) -> dict[str, float | None]:
     """Of a side's CPU time a text over ours: what remains comparable on a machine that does much else."""
     spent = {name: max(by[n].cpu_per_text for n in (32, 64)) for name, by in cells.items()}
     return {
@@ -167,6 +171,7 @@ def _by_cpu(cells: dict[str, dict[int, Cell]]) -> dict[str, float | None]:
             min((spent[n] for n in (PEER_BF16, PEER_WORKERS) if n in spent), default=None), spent[OURS]
         ),
         "fp32_cpu_vs_peer_default": ratio(spent[PEER], spent[OURS_FP32]),
+        "cpu_of_raw_engine": ratio(min((float(np.median(r.cpu_per_text)) for r in raw), default=None), spent[OURS]),
     }
 
 

@@ -7,9 +7,9 @@ from tests.serving.chaos.swaps import swap
 
 
 def test_restarts_under_load_lose_no_request(version: Path, tmp_path: Path) -> None:
-    outcome, servers = restart(version, tmp_path, number=2, seed=0)
+    outcome, servers = restart(version, tmp_path, number=1, seed=0)
     assert not [*outcome.failed, *lost(outcome, servers), *outcome.contradictions()]
-    assert len(outcome.answered) > 20 and len(servers) == 3
+    assert len(outcome.answered) > 20 and len(servers) == 2
     assert all(server.requests() for server in servers), "every one of them was asked"
 
 
