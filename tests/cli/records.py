@@ -2,17 +2,10 @@
 
 from fairlead.formats.dataset import DataManifest, SplitSummary
 from fairlead.formats.digests import of_bytes
-from fairlead.formats.model import (
-    CLASSIFIER_SIGNATURE,
-    Code,
-    Environment,
-    FileEntry,
-    ModelManifest,
-    TrainingRecord,
-    manifest_digest,
-)
-from fairlead.names import version_name, version_prefix
+from fairlead.formats.model import ModelManifest, TrainingRecord
+from fairlead.names import version_prefix
 from fairlead.registry import MetricPoint, Registry, VersionRecord
+from tests.registry import samples
 
 PROJECT = "support_topics"
 LABELS = ["billing", "delivery"]
@@ -46,51 +39,26 @@ def _data(rows: int) -> DataManifest:
         )
         for name, count in counts.items()
     }
-    return DataManifest(
-        digest=of_bytes(f"data {rows}".encode()),
-        labels=LABELS,
-        splits=splits,
-        sources={"train": "tickets.csv"},
-        source_digests={"tickets.csv": of_bytes(b"tickets")},
-        config={"source": "tickets.csv"},
-        findings={"rows_read": rows + 9, "rejected": 2, "rejected_reasons": {"no label": 2}, "duplicates_exact": 3},
-    )
+    findings = {"rows_read": rows + 9, "rejected": 2, "rejected_reasons": {"no label": 2}, "duplicates_exact": 3}
+    sample = samples.data_manifest(of_bytes(f"data {rows}".encode()))
+    sources = {"sources": {"train": "tickets.csv"}, "source_digests": {"tickets.csv": of_bytes(b"tickets")}}
+    described = {"labels": LABELS, "splits": splits, "config": {"source": "tickets.csv"}, "findings": findings}
+    return sample.model_copy(update=sources | described)
 
 
 def _training(number: int, data_digest: str, learning_rate: float) -> TrainingRecord:
-    return TrainingRecord(
-        run_id=f"{number:016x}",
-        project=PROJECT,
-        data_digest=data_digest,
-        tokens_digest=of_bytes(b"tokens"),
-        weights_digest=of_bytes(f"weights {number}".encode()),
-        labels=LABELS,
-        max_length=16,
-        config={
-            "data": {"source": "tickets.csv"},
-            "tokenization": {"max_length": 128},
-            "model": {"base": "scratch"},
-            "training": {"learning_rate": learning_rate, "epochs": 4},
-        },
-        seed=0,
-        steps=4,
-        best_step=3,
-        validation={"macro_f1": 0.5},
-        seconds=1.5,
-        environment=Environment(
-            python="3.11.7",
-            torch="2.13.0+cpu",
-            packages_digest=of_bytes(b"packages"),
-            hardware="cpu: sample",
-            world_size=1,
-            num_threads=1,
-        ),
-        code=Code(package="fairlead 0.1.0", source_digest=of_bytes(b"source"), commit=f"{number:040x}"),
-    )
+    config = {
+        "data": {"source": "tickets.csv"},
+        "tokenization": {"max_length": 128},
+        "model": {"base": "scratch"},
+        "training": {"learning_rate": learning_rate, "epochs": 4},
+    }
+    record = samples.training(f"{number:016x}", PROJECT, f"weights {number}".encode(), config)
+    code = samples.CODE.model_copy(update={"commit": f"{number:040x}"})
+    return record.model_copy(update={"data_digest": data_digest, "labels": LABELS, "best_step": 3, "code": code})
 
 
 def _manifest(number: int, record: TrainingRecord, data: DataManifest, accuracy: float) -> ModelManifest:
-    files = {"model.safetensors": FileEntry(sha256=record.weights_digest, size=7)}
     evaluation = {
         "dataset": "test",
         "dataset_digest": data.splits["test"].digest,
@@ -100,16 +68,5 @@ def _manifest(number: int, record: TrainingRecord, data: DataManifest, accuracy:
         "confusion": [[1, 0], [0, 1]],
         "labels": LABELS,
     }
-    return ModelManifest(
-        project=PROJECT,
-        version=number,
-        name=version_name(PROJECT, number),
-        created="2026-01-01T00:00:00.000000+00:00",
-        digest=manifest_digest(files, LABELS, CLASSIFIER_SIGNATURE, record),
-        files=files,
-        labels=LABELS,
-        signature=CLASSIFIER_SIGNATURE,
-        training=record,
-        evaluations=[evaluation],
-        evaluation_config={"calibration_bins": 15, "gate": {"macro_f1": number / 10}},
-    )
+    judged = {"evaluation_config": {"calibration_bins": 15, "gate": {"macro_f1": number / 10}}}
+    return samples.manifest(number, record, [evaluation]).model_copy(update=judged)

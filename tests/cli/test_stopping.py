@@ -45,7 +45,7 @@ def only_run() -> RunRecord:
         return run
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_told_to_stop_it_keeps_its_step_and_the_same_command_goes_on(command: list[str], home: Path) -> None:
     process = start(command)
     while not steps_of(home):

@@ -1,6 +1,10 @@
 """Deploying without GitOps, against an API server over HTTP that enforces the CRD of InferenceService."""
 
+import json
+import shutil
+import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +41,7 @@ def server(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    return ApiServer.connect()
+    return ApiServer.connect("it", "name one")
 
 
 @contextmanager
@@ -158,3 +162,43 @@ def test_the_command_needs_a_word_for_it(capsys: pytest.CaptureFixture[str]) -> 
 
     assert main(["deploy", "library_docs:1"]) == 2
     assert "use fairlead promote" in capsys.readouterr().err
+
+
+def test_status_compares_git_cluster_and_endpoint(
+    cluster: Cluster, server: ApiServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fairlead.cli.main import main
+
+    repository = tmp_path / "repository"
+    shutil.copytree(MANIFESTS / "overlays", repository / "manifests" / "overlays")
+    for arguments in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "Begin"]):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.test"]
+        subprocess.run(["git", "-C", str(repository), *identity, *arguments], check=True)
+
+    def ask() -> tuple[int, dict[str, Any]]:
+        code = main(["status", "library_docs", "--to", "prod", "--repository", str(repository), "--json"])
+        return code, json.loads(capsys.readouterr().out)
+
+    code, found = ask()
+    assert (code, found["desired"], found["applied"]) == (1, "library_docs_v1", None)
+    with kserve(cluster, v0003=BROKEN["a crash"][0]):
+        deploy(server, "library_docs", 1, ROOT, 30)
+        assert ask() == (0, found | {"applied": "library_docs_v1", "answering": "library_docs_v1", "differences": []})
+        deploy(server, "library_docs", 2, ROOT, 30)
+        code, found = ask()
+        assert (code, found["answering"]) == (1, "library_docs_v2")
+        assert found["differences"] == [
+            "git says library_docs_v1 and the cluster has library_docs_v2: it has not followed yet"
+        ]
+        # Somebody applies a version that crashes: what served goes on, and the reason is there.
+        broken = f"{ROOT}/library_docs/v0003/"
+        cluster.update(
+            "inferenceservices",
+            "library-docs",
+            lambda o: o["spec"]["predictor"]["model"].update(storageUri=broken),
+        )
+        while not cluster.get("pods", "library-docs-v0003"):
+            time.sleep(0.02)
+        code, found = ask()
+    assert (code, found["applied"], found["answering"]) == (1, "library_docs_v3", "library_docs_v2")
+    assert "kserve-container failed" in found["differences"][-1]

@@ -70,7 +70,7 @@ def job(**training: Any) -> Job:
 
 
 def connect() -> ApiServer:
-    return ApiServer.connect()
+    return ApiServer.connect("it", "name one")
 
 
 class Step:

@@ -40,7 +40,7 @@ def say(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return captured.out
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_text_becomes_a_version_that_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / "tales.txt"
     source.write_text(TEXT)

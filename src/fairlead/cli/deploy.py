@@ -28,7 +28,7 @@ def deploy(
 
     with open_registry() as registry:
         version = registry.resolve(ModelRef.parse(ref))
-    server = ApiServer.connect()
+    server = ApiServer.connect("deploy: it", "name one by KUBECONFIG")
     root = f"{places.store_url().rstrip('/')}/models"
     answer = put(server, version.project, version.number, root, timeout, lambda line: print(line, file=sys.stderr))
     if as_json:

@@ -29,6 +29,7 @@ from fairlead.cli.replay import replay
 from fairlead.cli.reproduce import reproduce
 from fairlead.cli.run import run
 from fairlead.cli.serve import serve
+from fairlead.cli.status import status
 from fairlead.cli.trace import trace
 
 app = typer.Typer(
@@ -48,6 +49,7 @@ app.command()(optimize)
 app.command()(trace)
 app.command()(replay)
 app.command()(deploy)
+app.command()(status)
 app.command()(promote)
 app.command()(rollback)
 app.add_typer(models.app, name="models")

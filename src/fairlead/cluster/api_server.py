@@ -45,8 +45,11 @@ class ApiServer:
         self._client, self.namespace = api_client, namespace
 
     @classmethod
-    def connect(cls) -> "ApiServer":
-        """The cluster that this pod is in, or that the kubeconfig names. Raises ConfigError without any."""
+    def connect(cls, need: str, remedy: str) -> "ApiServer":
+        """The cluster that this pod is in, or that the kubeconfig names.
+
+        Raises ConfigError without any, which says that `need` needs one, and what to do.
+        """
         try:
             if os.environ.get("KUBERNETES_SERVICE_HOST"):
                 config.load_incluster_config()
@@ -57,10 +60,7 @@ class ApiServer:
                 namespace = os.environ.get(NAMESPACE_ENV) or context["context"].get("namespace", "default")
         except (ConfigException, OSError, KeyError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise ConfigError(
-                f"training.nodes: more than 1 needs a cluster, and there is none here ({reason}); "
-                "run with --on cluster, or set training.nodes to 1"
-            ) from error
+            raise ConfigError(f"{need} needs a cluster, and there is none here ({reason}); {remedy}") from error
         return cls(client.ApiClient(), namespace)
 
     def get(self, path: str, **query: Any) -> Object:

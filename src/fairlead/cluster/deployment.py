@@ -37,7 +37,7 @@ def deploy(
     served before is applied again and ClusterError says why.
     """
     wanted = inference_service(project, number, root)
-    before = _present(server, kubernetes_name(project))
+    before = present(server, kubernetes_name(project))
     server.apply(_path(server, kubernetes_name(project)), wanted)
     say(f"applied InferenceService {kubernetes_name(project)} with {version_name(project, number)}")
     try:
@@ -59,6 +59,14 @@ def answering(server: ApiServer, project: str) -> Answering | None:
         return None
     versions = said.get("versions") or []
     return Answering(str(versions[0]), (said.get("parameters") or {}).get("digest")) if versions else None
+
+
+def present(server: ApiServer, name: str) -> Object | None:
+    """The InferenceService of this name."""
+    try:
+        return server.get(_path(server, name))
+    except NotFound:
+        return None
 
 
 def served_uri(found: Object) -> str:
@@ -98,13 +106,6 @@ def _take_back(server: ApiServer, project: str, before: Object | None) -> str:
         path, {"apiVersion": API_VERSION, "kind": "InferenceService", "metadata": metadata, "spec": before["spec"]}
     )
     return f"{served_uri(before)} is served again"
-
-
-def _present(server: ApiServer, name: str) -> Object | None:
-    try:
-        return server.get(_path(server, name))
-    except NotFound:
-        return None
 
 
 def _path(server: ApiServer, name: str) -> str:

@@ -35,7 +35,7 @@ def train_on_nodes(job: Job) -> None:
     write a checkpoint and end, and the same step goes on from there.
     """
     settings = CompileSettings.parse(json.loads(os.environ.get(CLUSTER_ENV) or "{}"), where=CLUSTER_ENV)
-    api = ApiServer.connect()
+    api = ApiServer.connect("training.nodes: more than 1", "run with --on cluster, or set training.nodes to 1")
     served = read_served(api)
     follower = _follower(api)
     wanted = make_trainjob(job, settings, served, _image(settings, api, follower), follower)
