@@ -81,6 +81,8 @@ class Cluster:
     requests: list[tuple[str, str]] = field(default_factory=list)
     cut_watches: int = 0
     """Watches that are cut within a line, from now on."""
+    minor: str = "36"
+    """Of Kubernetes 1."""
     unavailable: int = 0
     """Requests that are answered with 503, from now on."""
     admit: list[Callable[[Object | None, Object], None]] = field(default_factory=list)
@@ -363,6 +365,14 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PATCH = do_DELETE = do_PUT = _handle
 
     def _route(self, parts: list[str], query: dict[str, str], body: Any) -> None:
+        if parts == ["version"]:
+            return self._answer(200, {"major": "1", "minor": self.cluster.minor})
+        if parts[0] == "apis" and len(parts) == 3:
+            return self._answer(200, self._discovery(f"{parts[1]}/{parts[2]}"))
+        if parts[-1] == "selfsubjectaccessreviews":
+            wanted = body["spec"]["resourceAttributes"]
+            allowed = (wanted["verb"], wanted["resource"]) not in self.cluster.forbidden
+            return self._answer(201, {**body, "status": {"allowed": allowed}})
         if parts[0] == "openapi":
             return self._answer(200, self._openapi(parts))
         rest = parts[2:] if parts[0] == "api" else parts[3:]
@@ -465,6 +475,17 @@ class Handler(BaseHTTPRequestHandler):
                 return self._end_stream(None)
             with cluster.lock:
                 cluster.lock.wait(0.05)
+
+    def _discovery(self, api_version: str) -> Object:
+        group, _, name = api_version.partition("/")
+        served = [
+            {"name": plural, "kind": crd["spec"]["names"]["kind"]}
+            for plural, crd in self.cluster.crds.items()
+            if crd["spec"]["group"] == group and any(v["name"] == name for v in crd["spec"]["versions"])
+        ]
+        if not served:
+            raise Refusal(404, "NotFound", "the server could not find the requested resource")
+        return {"kind": "APIResourceList", "groupVersion": api_version, "resources": served}
 
     def _openapi(self, parts: list[str]) -> Object:
         crds = list(self.cluster.crds.values())

@@ -20,6 +20,7 @@ from fairlead import __version__, openmp
 from fairlead.cli import data, feedback, models, registry, runs, settings, store
 from fairlead.cli.compile import compile_
 from fairlead.cli.deploy import deploy
+from fairlead.cli.doctor import doctor
 from fairlead.cli.failures import EXIT_TERMINATED, report
 from fairlead.cli.lr_find import lr_find
 from fairlead.cli.optimize import optimize
@@ -50,6 +51,7 @@ app.command()(trace)
 app.command()(replay)
 app.command()(deploy)
 app.command()(status)
+app.command()(doctor)
 app.command()(promote)
 app.command()(rollback)
 app.add_typer(models.app, name="models")
