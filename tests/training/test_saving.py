@@ -23,6 +23,9 @@ class Counter:
     def tensors(self) -> dict[str, torch.Tensor]:
         return {"value": self.value}
 
+    def passing(self) -> frozenset[str]:
+        return frozenset()
+
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
         self.value.copy_(tensors["value"])
 
@@ -63,8 +66,9 @@ def test_training_goes_on_and_changes_its_tensors_while_a_checkpoint_is_written(
     with Saver(gate, {"part": part}, keep=2) as saver:
         part.value.fill_(1.0)
         saver.save(State(step=1))
-        assert gate.entered.wait(30)
+        saver.wait_for_copy()
         part.value.fill_(2.0)
+        assert gate.entered.wait(30)
         assert saver.is_busy and gate.newest() is None
         gate.open.set()
         saver.wait()
@@ -164,3 +168,38 @@ def test_memory_for_the_copy_is_made_beside_training_once(gate: Gate) -> None:
         saver.save(State(step=1))
         saver.save(State(step=2))
         assert saver._files["part"] is buffer
+
+
+class Mixed:
+    """A part of which a forward pass changes one tensor and an update the other; the copy of the latter is slow."""
+
+    def __init__(self) -> None:
+        self.buffer, self.weight = torch.zeros(3), torch.zeros(1 << 22)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return {"buffer": self.buffer, "weight": self.weight}
+
+    def passing(self) -> frozenset[str]:
+        return frozenset({"buffer"})
+
+    def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        raise NotImplementedError
+
+
+def test_what_a_forward_pass_changes_is_copied_at_once_and_weights_before_the_update(gate: Gate) -> None:
+    part = Mixed()
+    gate.open.set()
+    with Saver(gate, {"part": part}, keep=9) as saver:
+        for step in range(1, 9):
+            part.buffer.fill_(step)
+            part.weight.fill_(step)
+            saver.save(State(step=step))
+            # The next forward pass.
+            part.buffer.fill_(-1.0)
+            saver.wait_for_copy()
+            # The next update.
+            part.weight.fill_(-1.0)
+            saver.wait()
+            saved = load(gate.read(step).contents["part"])
+            assert torch.equal(saved["buffer"], torch.full((3,), float(step)))
+            assert torch.equal(saved["weight"], torch.full((1 << 22,), float(step)))

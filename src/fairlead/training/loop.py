@@ -48,6 +48,9 @@ from fairlead.training.watch.memory import MicroBatchBudget, release
 from fairlead.training.watch.metrics import MetricLog, from_rows, to_rows
 from fairlead.training.watch.trouble import Trouble, error_of
 
+# Below it a wait is the price of asking.
+NOTICEABLE_SECONDS = 1e-4
+
 
 class Loop:
     """One process of a run, from its newest checkpoint to its end."""
@@ -84,6 +87,8 @@ class Loop:
         _freeze_unreached(self.model, self._loss(self._passes.computing, 0, _smallest(splits.train)))
         self._assemble()
         self._saver = Saver(checkpoints, self.parts, config.keep_checkpoints)
+        # The step of the last checkpoint, and how long it held training up.
+        self._saved = (0, 0.0)
         self.state = self._resume()
         # Of the last step, over the global batch.
         self.loss = float("nan")
@@ -191,6 +196,7 @@ class Loop:
 
     def _update(self, step: int) -> None:
         """Take the step's gradient into the weights."""
+        self._wait_for_copy()
         self.optimizer.step()
         self._norms.update(self.group)
         self.average.update(step)
@@ -327,8 +333,16 @@ class Loop:
         self._advance(points=to_rows(self.log.pending()) if self.log else [])
         with heartbeat.marked(Phase.SAVING):
             blocked = self._saver.save(self.state)
+        self._saved = (self.state.step, blocked)
         if self.log:
             self.log.add(self.state.step, {BLOCKED: blocked})
+
+    def _wait_for_copy(self) -> None:
+        """Leave the weights as they are until the checkpoint has them."""
+        waited = self._saver.wait_for_copy()
+        step, blocked = self._saved
+        if self.log and waited > NOTICEABLE_SECONDS:
+            self.log.add(step, {BLOCKED: blocked + waited})
 
     def _bring_shards(self) -> None:
         """Do this process's share of a checkpoint that the first one fills (see Saver.save)."""

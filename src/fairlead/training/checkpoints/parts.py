@@ -24,6 +24,9 @@ class Part(Protocol):
         Names, types and shapes stay the same from step 1 on.
         """
 
+    def passing(self) -> frozenset[str]:
+        """Names of the tensors that may change before the next update of the weights: in a forward pass."""
+
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Take the state that `tensors()` of a component built the same way gave, on the CPU.
 
@@ -45,6 +48,10 @@ class ModelPart:
                 tensors[name] = tensor.detach()
                 seen.add(id(tensor))
         return tensors
+
+    def passing(self) -> frozenset[str]:
+        """The buffers: batch normalisation counts in them."""
+        return frozenset(name for name, _ in self._model.named_buffers())
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Copy into the model's own tensors."""
@@ -69,6 +76,10 @@ class OptimizerPart:
             for name, value in values.items()
             if isinstance(value, torch.Tensor)
         }
+
+    def passing(self) -> frozenset[str]:
+        """None: it is the update that changes them."""
+        return frozenset()
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Put into the optimizer, on the device of its weights."""

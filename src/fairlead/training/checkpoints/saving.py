@@ -1,8 +1,9 @@
-"""Checkpoints written beside training: the training thread copies the tensors, another thread does the rest.
+"""Checkpoints written beside training: copied while the next gradient is computed, which changes no weight.
 
-    training   step 200   copy | step 201 | step 202 | ...
-    writer                     | digest, write, publish, prune |
+    training   step 200 | gradient of step 201 | update | step 202 | ...
+    writer              | copy |  digest, write, publish, prune  |
 
+The update waits for the copy. What a forward pass may change, what is sharded and what lies on a GPU is copied at once.
 At most one is being written. One that falls due meanwhile is put off to the first step after, never
 dropped; one that must not be put off (at a validation, when told to stop) waits. A checkpoint that
 cannot be written is warned of and tried again every few seconds while training goes on, until the
@@ -22,6 +23,7 @@ from fairlead.errors import FairleadError, UserError
 from fairlead.training.checkpoints.format import Checkpoints, State
 from fairlead.training.checkpoints.parts import Part
 from fairlead.training.checkpoints.tensor_file import TensorFile, Tensors
+from fairlead.training.updates.shards import is_sharded
 from fairlead.training.watch import heartbeat
 from fairlead.training.watch.heartbeat import Phase
 
@@ -40,6 +42,9 @@ class Saver:
         self._last_try = threading.Event()
         self._failure: BaseException | None = None
         self._put_off = False
+        # Whether the weights may change.
+        self._copied = threading.Event()
+        self._copied.set()
 
     def __enter__(self) -> Self:
         return self
@@ -70,19 +75,28 @@ class Saver:
         return self._put_off and not self.is_busy
 
     def save(self, state: State) -> float:
-        """Copy all parts and begin to write them, and give the seconds that it took the caller.
+        """Begin to copy and write all parts, and give the seconds that it took the caller.
 
-        Waits for the checkpoint that is being written, and raises its failure.
+        Waits for the checkpoint that is being written, and raises its failure. `wait_for_copy` comes before the next
+        update of the weights.
         """
         started, self._put_off = time.monotonic(), False
         self.wait()
         tensors = {name: part.tensors() for name, part in self._parts.items()}
         self._fit(tensors)
+        steady = {name: _steady(tensors[name], part.passing()) for name, part in self._parts.items()}
         for name, file in self._files.items():
-            file.fill(tensors[name])
+            file.fill({key: tensor for key, tensor in tensors[name].items() if key not in steady[name]})
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        self._begin(lambda: self._write(state))
+        self._copied.clear()
+        self._begin(lambda: self._copy_and_write(state, steady))
+        return time.monotonic() - started
+
+    def wait_for_copy(self) -> float:
+        """Wait until the weights may change, and give the seconds that it took."""
+        started = time.monotonic()
+        self._copied.wait()
         return time.monotonic() - started
 
     def wait(self) -> float:
@@ -101,8 +115,11 @@ class Saver:
         return time.monotonic() - started
 
     def _check(self) -> None:
-        if self._failure is not None and not self.is_busy:
-            failure, self._failure = self._failure, None
+        # A writer that ends in between has taken its failure back.
+        if self.is_busy:
+            return
+        failure, self._failure = self._failure, None
+        if failure is not None:
             raise failure
 
     def _begin(self, work: Callable[[], None]) -> None:
@@ -113,6 +130,17 @@ class Saver:
         for name in tensors:
             if name not in self._files or not self._files[name].fits(tensors[name]):
                 self._files[name] = TensorFile(tensors[name], pinned=torch.cuda.is_available())
+
+    def _copy_and_write(self, state: State, steady: Mapping[str, Tensors]) -> None:
+        try:
+            for name, file in self._files.items():
+                file.fill(steady[name])
+        except BaseException as error:
+            self._failure = error
+            return
+        finally:
+            self._copied.set()
+        self._write(state)
 
     def _write(self, state: State) -> None:
         """In the writer's thread: write until it is done or given up."""
@@ -134,6 +162,15 @@ class Saver:
                 print(f"warning: {_sentence(state, self._failure)}", file=sys.stderr, flush=True)
             warned = True
             self._last_try.wait(SECONDS_BETWEEN_TRIES)
+
+
+def _steady(tensors: Tensors, passing: frozenset[str]) -> dict[str, torch.Tensor]:
+    """Those that only an update changes and that another thread may copy."""
+    return {
+        name: tensor
+        for name, tensor in tensors.items()
+        if name not in passing and tensor.device.type == "cpu" and not is_sharded(tensor)
+    }
 
 
 def _sentence(state: State, error: BaseException) -> str:

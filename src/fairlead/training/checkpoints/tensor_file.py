@@ -56,12 +56,13 @@ class TensorFile:
         return _specs(tensors) == self._specs
 
     def fill(self, tensors: Tensors) -> None:
-        """Copy `tensors` in; from a GPU the copies have only begun (see torch.cuda.synchronize).
+        """Copy all or some tensors in; from a GPU the copies have only begun (see torch.cuda.synchronize).
 
         Of those that are sharded every process has to take part (see `take_part`).
         """
         for name, view in self._views.items():
-            view.copy_(whole(tensors[name]), non_blocking=tensors[name].is_cuda)
+            if name in tensors:
+                view.copy_(whole(tensors[name]), non_blocking=tensors[name].is_cuda)
 
     @property
     def content(self) -> memoryview:

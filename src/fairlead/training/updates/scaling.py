@@ -48,6 +48,10 @@ class LossScale:
         state = self._scaler.state_dict()
         return {"scale": torch.tensor(state["scale"]), "growth_tracker": torch.tensor(state["_growth_tracker"])}
 
+    def passing(self) -> frozenset[str]:
+        """All: the scale changes before the update that it decides on."""
+        return frozenset(self.tensors())
+
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Take what `tensors` gave."""
         kept = {"scale": float(tensors["scale"]), "_growth_tracker": int(tensors["growth_tracker"])}

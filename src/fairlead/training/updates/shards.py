@@ -16,6 +16,11 @@ def local(tensor: torch.Tensor) -> torch.Tensor:
     return torch.as_tensor(tensor.to_local()) if isinstance(tensor, DTensor) else tensor
 
 
+def is_sharded(tensor: torch.Tensor) -> bool:
+    """Whether other processes hold parts of it."""
+    return isinstance(tensor, DTensor)
+
+
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     """All of it; every process has to ask, in the same order."""
     return torch.as_tensor(tensor.full_tensor()) if isinstance(tensor, DTensor) else tensor
