@@ -73,3 +73,11 @@ def test_a_registry_of_a_newer_fairlead_is_refused_and_left_alone(tmp_path: Path
         open_registry(f"sqlite:///{path}")
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("9999",)]
+
+
+def test_threads_may_migrate_databases_of_their_own_at_once(tmp_path: Path) -> None:
+    urls = [f"sqlite:///{tmp_path}/{number}.db" for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for registry in pool.map(open_registry, urls):
+            assert registry.list_models() == []
+            registry.close()

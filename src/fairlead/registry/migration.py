@@ -1,5 +1,6 @@
 """Bring a database's tables to the newest revision, once, however many processes open it at the same time."""
 
+import threading
 from pathlib import Path
 
 from sqlalchemy import Connection, column, inspect, select, table
@@ -9,6 +10,8 @@ from fairlead.registry.database import Database
 from fairlead.registry.tables import HEAD
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+# Alembic keeps what it is doing in its module: two threads that migrate two databases take it from each other.
+_alembic_alone = threading.Lock()
 _alembic_version = table("alembic_version", column("version_num"))
 
 
@@ -41,7 +44,8 @@ def _upgrade(database: Database, connection: Connection) -> None:
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     try:
-        command.upgrade(config, "head")
+        with _alembic_alone:
+            command.upgrade(config, "head")
     except CommandError as error:
         raise RegistryError(
             f"registry {database.url}: its tables cannot be migrated ({error}); "
