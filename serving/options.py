@@ -115,11 +115,13 @@ class Inherited:
     """The socket that listens for HTTP."""
     grpc_port: int
     """The port of gRPC, which the process holds for its workers."""
+    others_answer: bool = False
+    """Whether other workers are ready already."""
 
 
 def _inherited(text: str) -> Inherited:
-    http_fd, grpc_port = text.split(",")
-    return Inherited(int(http_fd), int(grpc_port))
+    http_fd, grpc_port, others_answer = text.split(",")
+    return Inherited(int(http_fd), int(grpc_port), others_answer == "1")
 
 
 def _count(most: int) -> "type[int]":

@@ -1,7 +1,7 @@
 """The gRPC door of the Open Inference Protocol.
 
-Methods take and give messages as bytes, so that a request is refused for lack of room before it is parsed, and
-one that cannot be parsed is the caller's mistake by name.
+Methods take and give messages as bytes, so that one that cannot be parsed is the caller's mistake by name. Lack of
+room is told once the message is parsed, since the model's name stands in it, and before anything is tokenized.
 """
 
 from collections.abc import Awaitable, Callable, Mapping

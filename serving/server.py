@@ -119,15 +119,18 @@ async def _serve(options: argparse.Namespace) -> None:
         stack.callback(desk.close)
         about = stack.enter_context(contextlib.closing(JournalDoor(desk, journal.log)))
         control = Control(desk, repository, options.model_control == "explicit", alone=inherited is None)
+        ending = Ending()
+        loading = asyncio.create_task(load_models(wanted_models(options), repository, desk))
+        if inherited and inherited.others_answer:
+            # Whoever came to this one meanwhile would be refused, and the others have room.
+            await ending.unless(loading)
         grpc_port = inherited.grpc_port if inherited else grpc_port
         rpc, grpc_port = build_server(desk, control, host, grpc_port, shared=inherited is not None)
         rest = rest_server(RestDoor(desk, control, about.handlers()), GRACE_SECONDS - options.linger)
-        ending = Ending()
         serving = asyncio.create_task(rest.serve(sockets=[listening]))
         try:
             await rpc.start()
             await until_answering(rest, serving)
-            loading = asyncio.create_task(load_models(wanted_models(options), repository, desk))
             await ending.unless(serving, loading)
             publishing = asyncio.create_task(publish_states(repository, desk))
             if loading.done():

@@ -146,7 +146,8 @@ class Supervisor:
     async def _start(self) -> asyncio.subprocess.Process:
         fd, port = self._http.fileno(), self._grpc.getsockname()[1]
         threads = self._options.threads or max(1, len(os.sched_getaffinity(0)) // self._options.workers)
-        more = ["--inherit", f"{fd},{port}", "--threads", str(threads), "--die-with-parent"]
+        inherited = f"{fd},{port},{int(self._first_ready.is_set())}"
+        more = ["--inherit", inherited, "--threads", str(threads), "--die-with-parent"]
         return await asyncio.create_subprocess_exec(
             *(sys.executable, *(["-P"] if sys.flags.safe_path else []), "-m", "serving", *self._argv, *more),
             stdin=asyncio.subprocess.PIPE,
