@@ -17,8 +17,9 @@ def instructions(name: str) -> list[str]:
 
 def test_every_base_is_the_build_argument_that_stands_before_it() -> None:
     bases = instructions("FROM")
-    assert len(bases) == 2
-    assert all(base.split()[0] == "${PYTHON_IMAGE}" for base in bases)
+    stages = {base.split(" AS ")[1] for base in bases if " AS " in base}
+    assert bases[-1] == "${PYTHON_IMAGE}", "what runs comes from the base and one copied folder"
+    assert all(base.split()[0] in {"${PYTHON_IMAGE}", *stages} for base in bases)
     first = next(i for i, line in enumerate(LINES) if line.startswith("FROM "))
     assert any(line.startswith("ARG PYTHON_IMAGE=") for line in LINES[:first])
 
