@@ -181,6 +181,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="short turns; ends in under 8 minutes")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON and leave the page alone")
     parser.add_argument("--version", type=Path, help="version of the same weights whose chosen variant serves")
+    parser.add_argument("--workers", type=int, default=1, help="processes of Fairlead. Default: %(default)s")
     parser.add_argument("--install-peers", action="store_true", help="make the environment of MLServer first (2 GB)")
     parser.add_argument("--only", nargs="*", default=[], help="sides to run beside Fairlead's, by a part of their name")
     parser.add_argument(
@@ -254,8 +255,8 @@ def _sides(arguments: argparse.Namespace, workload: Workload, version: Path, fol
     chosen = [peer for peer in peers if peer.name == PEER or _wanted(peer.name, arguments.only)]
     return [
         *chosen,
-        serving_sides.fairlead(OURS, version, PROJECT),
-        serving_sides.fairlead(OURS_FP32, version_of(workload, EQUAL)[0], PROJECT),
+        serving_sides.fairlead(OURS, version, PROJECT, arguments.workers),
+        serving_sides.fairlead(OURS_FP32, version_of(workload, EQUAL)[0], PROJECT, arguments.workers),
     ]
 
 

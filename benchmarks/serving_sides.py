@@ -106,11 +106,12 @@ class Side:
         return found
 
 
-def fairlead(name: str, version: Path, project: str) -> Side:
-    """Fairlead with the variant that the version chose."""
+def fairlead(name: str, version: Path, project: str, workers: int = 1) -> Side:
+    """Fairlead with the variant that the version chose, in one or several processes."""
     address, rpc = _free_address(), _free_address()
     ports = ["--http_port", str(address.port), "--grpc_port", str(rpc.port)]
     command = [sys.executable, "-m", "serving", "--model", str(version), "--prediction-log", "off", *ports]
+    command += ["--workers", str(workers)] if workers > 1 else []
     environment = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
     path = f"/v2/models/{project}/infer"
     return Side(name, command, path, _ask_v2("text"), _read_fairlead, address, environment=environment)
