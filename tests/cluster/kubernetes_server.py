@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import jsonschema
+import pytest
 import yaml
 
 from manifests.validation.schemas import LOADER, strict
@@ -566,3 +567,14 @@ def kubeconfig(cluster: Cluster, path: Path) -> Path:
         )
     )
     return path
+
+
+def enter(cluster: Cluster, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `cluster` the one that a kubeconfig names, for the rest of a test."""
+    from kubernetes.config import kube_config
+
+    config = str(kubeconfig(cluster, folder / "kubeconfig"))
+    monkeypatch.setenv("KUBECONFIG", config)
+    # The client reads the variable once, when it is imported.
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", config)
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)

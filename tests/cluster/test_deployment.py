@@ -19,7 +19,7 @@ from fairlead.cluster.inference_service import inference_service
 from fairlead.errors import ClusterError, ConfigError
 from manifests.validation import building
 from tests.cluster.kserve import KServe
-from tests.cluster.kubernetes_server import Cluster, Refusal, kubeconfig, serving
+from tests.cluster.kubernetes_server import Cluster, Refusal, enter, serving
 
 ROOT = "s3://fairlead/models"
 MANIFESTS = Path(__file__).parent.parent.parent / "manifests"
@@ -36,11 +36,7 @@ def cluster(crds: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
 
 @pytest.fixture
 def server(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ApiServer:
-    monkeypatch.setenv("KUBECONFIG", str(kubeconfig(cluster, tmp_path / "kubeconfig")))
-    from kubernetes.config import kube_config
-
-    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    enter(cluster, tmp_path, monkeypatch)
     return ApiServer.connect("it", "name one")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fairlead.cli.main import main
-from tests.cluster.kubernetes_server import Cluster, Object, kubeconfig, serving
+from tests.cluster.kubernetes_server import Cluster, Object, enter, serving
 
 CRDS = (
     "kserve/serving.kserve.io_inferenceservices.yaml",
@@ -24,12 +24,7 @@ def cluster(crds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     with serving(Cluster()) as cluster:
         for path in CRDS:
             cluster.install(crds / path)
-        config = kubeconfig(cluster, tmp_path / "kubeconfig")
-        monkeypatch.setenv("KUBECONFIG", str(config))
-        from kubernetes.config import kube_config
-
-        monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(config))
-        monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+        enter(cluster, tmp_path, monkeypatch)
         yield cluster
 
 

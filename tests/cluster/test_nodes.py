@@ -21,7 +21,7 @@ from fairlead.cluster.trainjob import Follower, make_trainjob
 from fairlead.errors import ClusterError, ConfigError, Conflict, FairleadError, TrainingError
 from fairlead.training.config import ModelConfig, TrainConfig
 from fairlead.training.launching.job import Job
-from tests.cluster.kubernetes_server import Cluster, Object, kubeconfig, now, serving
+from tests.cluster.kubernetes_server import Cluster, Object, enter, now, serving
 from tests.cluster.trainer import INDEX, JOBSET, NAMESPACE, set_condition, webhook
 
 CRD = Path("kubeflow-trainer") / "trainer.kubeflow.org_trainjobs.yaml"
@@ -46,9 +46,7 @@ def cluster(crds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 def use(cluster: Cluster, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make this process one that reaches `cluster` by a kubeconfig."""
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    monkeypatch.setenv("KUBECONFIG", str(kubeconfig(cluster, folder / "kubeconfig")))
-    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(folder / "kubeconfig"))
+    enter(cluster, folder, monkeypatch)
     monkeypatch.setenv("FAIRLEAD_CLUSTER", '{"torch_image": "registry.example/torch@sha256:12ab"}')
 
 

@@ -3,11 +3,11 @@
 from typing import Any
 
 import grpc
-from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis import strategies as st
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
 from tests.serving.fuzz import oracle
+from tests.serving.fuzz.drawing import draw
 from tests.serving.fuzz.tally import Tally
 
 SERVICE = "/inference.GRPCInferenceService/"
@@ -71,25 +71,8 @@ def run(address: str, number: int, number_seed: int, tally: Tally) -> None:
         infer = channel.unary_unary(SERVICE + "ModelInfer")
         others = [(name, channel.unary_unary(SERVICE + name)) for name in OTHERS]
         for kind, strategy in KINDS.items():
-            _draw(strategy, number // 4, number_seed, lambda content, kind=kind: _call(kind, infer, content, tally))
-        _draw(st.binary(max_size=60), number // 4, number_seed, lambda content: _call_other(others, content, tally))
-
-
-def _draw(strategy: Any, number: int, number_seed: int, call: Any) -> None:
-    @seed(number_seed)
-    @settings(
-        max_examples=max(1, number),
-        deadline=None,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-        verbosity=Verbosity.quiet,
-    )
-    @given(strategy)
-    def drawn(content: bytes) -> None:
-        call(content)
-
-    drawn()
+            draw(strategy, number // 4, number_seed, lambda content, kind=kind: _call(kind, infer, content, tally))
+        draw(st.binary(max_size=60), number // 4, number_seed, lambda content: _call_other(others, content, tally))
 
 
 def _call(kind: str, method: Any, content: bytes, tally: Tally) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 import httpx
 import requests
 import schemathesis
-from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from schemathesis import Case, GenerationMode
 
+from tests.serving.fuzz.drawing import draw
 from tests.serving.fuzz.rest import Call, check
 from tests.serving.fuzz.tally import Tally
 
@@ -33,20 +33,10 @@ def run(base: str, number: int, number_seed: int, tally: Tally) -> None:
 
 
 def _draw(strategy: Any, number: int, number_seed: int, base: str, session: Any, mode: Any, tally: Tally) -> None:
-    @seed(number_seed)
-    @settings(
-        max_examples=max(1, number),
-        deadline=None,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-        verbosity=Verbosity.quiet,
-    )
-    @given(strategy)
-    def drawn(case: Case) -> None:
+    def call(case: Case) -> None:
         _call(case, base, session, f"{case.operation.label}, {mode.value}", tally)
 
-    drawn()
+    draw(strategy, number, number_seed, call)
 
 
 def _call(case: Case, base: str, session: requests.Session, kind: str, tally: Tally) -> None:
