@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -35,11 +36,13 @@ class HeldRunner:
         self.runner = runner
         self.device = runner.device
         self.batches: list[list[Sequence[int]]] = []
+        self.started: list[float] = []
         self.poison: int | None = None
         self.free = threading.Event()
         self.free.set()
 
     def run(self, token_ids: Sequence[Sequence[int]]) -> Logits:
+        self.started.append(time.perf_counter())
         self.batches.append(list(token_ids))
         assert self.free.wait(60)
         if any(self.poison in row for row in token_ids):
@@ -74,6 +77,7 @@ def held(
     served = Served("topics", engine, config, workers, CAPACITY, observer)
     # Those of the warm-up.
     runner.batches.clear()
+    runner.started.clear()
     return served, runner
 
 

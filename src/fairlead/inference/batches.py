@@ -58,8 +58,10 @@ class Batches:
         try:
             # First, so that who has an answer finds it counted.
             self._report(items, sum(isinstance(answer, Exception) for answer in answers), started)
-        finally:
-            hand_back(done)
+        # Who counts may fail; what was computed is handed back all the same.
+        except Exception:
+            logger.exception("a batch of %s was not counted", self._engine.manifest.name)
+        hand_back(done)
 
     def _answer(self, items: Sequence[Item]) -> "list[Answer | InferenceError]":
         try:
