@@ -15,6 +15,12 @@ def deploy(
         bool, typer.Option("--direct", help="Apply it to the cluster that the kubeconfig names.")
     ] = False,
     timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds until it must answer.")] = 600,
+    storage_container: Annotated[
+        str, typer.Option("--storage-container", help="Name of the ClusterStorageContainer that fetches it.")
+    ] = "fairlead-s3",
+    priority_class: Annotated[
+        str, typer.Option("--priority-class", help="Name of the PriorityClass of its pods.")
+    ] = "fairlead-serving",
     as_json: JsonOption = False,
 ) -> None:
     """Apply the InferenceService of a version and wait until it answers as that version; else take it back."""
@@ -23,6 +29,7 @@ def deploy(
     from fairlead import places
     from fairlead.cluster.api_server import ApiServer
     from fairlead.cluster.deployment import deploy as put
+    from fairlead.cluster.inference_service import Shared
     from fairlead.names import ModelRef
     from fairlead.registry import open_registry
 
@@ -30,7 +37,10 @@ def deploy(
         version = registry.resolve(ModelRef.parse(ref))
     server = ApiServer.connect("deploy: it", "name one by KUBECONFIG")
     root = f"{places.store_url().rstrip('/')}/models"
-    answer = put(server, version.project, version.number, root, timeout, lambda line: print(line, file=sys.stderr))
+    shared = Shared(storage_container, priority_class)
+    answer = put(
+        server, version.project, version.number, root, timeout, lambda line: print(line, file=sys.stderr), shared
+    )
     if as_json:
         print_json({"project": version.project, "version": answer.version, "namespace": server.namespace})
     else:

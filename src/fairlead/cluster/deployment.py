@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fairlead.cluster.api_server import ApiServer, Object
-from fairlead.cluster.inference_service import API_VERSION, inference_service
+from fairlead.cluster.inference_service import API_VERSION, SHARED, Shared, inference_service
 from fairlead.cluster.trouble import pods_of, trouble
 from fairlead.errors import ClusterError, ConfigError, FairleadError, NotFound
 from fairlead.names import kubernetes_name, version_name
@@ -30,13 +30,14 @@ def deploy(
     root: str,
     timeout_seconds: float,
     say: Callable[[str], None] = lambda line: None,
+    shared: Shared = SHARED,
 ) -> Answering:
     """Serve a version and wait until the endpoint itself answers as that version; the same again changes nothing.
 
     `root` is the store's `s3://.../models`. When it does not come up within `timeout_seconds`, or cannot, what was
     served before is applied again and ClusterError says why.
     """
-    wanted = inference_service(project, number, root)
+    wanted = inference_service(project, number, root, shared)
     before = present(server, kubernetes_name(project))
     server.apply(_path(server, kubernetes_name(project)), wanted)
     say(f"applied InferenceService {kubernetes_name(project)} with {version_name(project, number)}")

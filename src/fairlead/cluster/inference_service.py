@@ -1,17 +1,32 @@
 """The InferenceService of a model version, as manifests/base/inference-service has it: a test compares the two."""
 
+from dataclasses import dataclass
+
 from fairlead.cluster.api_server import Object
 from fairlead.errors import ConfigError
 from fairlead.names import PROJECT_LABEL, VERSION_LABEL, kubernetes_name
 
 API_VERSION = "serving.kserve.io/v1beta1"
-RUNTIME, STORAGE_CONTAINER, ACCOUNT, PRIORITY = "fairlead", "fairlead-s3", "fairlead-serving", "fairlead-serving"
+RUNTIME, ACCOUNT = "fairlead", "fairlead-serving"
 # The 5 s of the runtime's preStop pause, then what was accepted is answered.
 GRACE_SECONDS = 45
 USER_ID = 1000
 
 
-def inference_service(project: str, number: int, root: str) -> Object:
+@dataclass(frozen=True)
+class Shared:
+    """Names of what all namespaces of a cluster share; two installations in one cluster need two of each."""
+
+    storage_container: str = "fairlead-s3"
+    """The ClusterStorageContainer that fetches versions."""
+    priority_class: str = "fairlead-serving"
+    """Of the pods."""
+
+
+SHARED = Shared()
+
+
+def inference_service(project: str, number: int, root: str, shared: Shared = SHARED) -> Object:
     """The object that serves a version whose folder is `<root>/<project>/v<number>/`; `root` is `s3://.../models`.
 
     Raises ConfigError for a store that no pod reaches.
@@ -34,7 +49,7 @@ def inference_service(project: str, number: int, root: str) -> Object:
                 "serving.kserve.io/autoscalerClass": "none",
             },
         },
-        "spec": {"predictor": _predictor(storage_uri(project, number, root))},
+        "spec": {"predictor": _predictor(storage_uri(project, number, root), shared)},
     }
 
 
@@ -45,13 +60,13 @@ def storage_uri(project: str, number: int, root: str) -> str:
     return f"{root.rstrip('/')}/{project}/v{number:04d}/"
 
 
-def _predictor(address: str) -> Object:
+def _predictor(address: str, shared: Shared) -> Object:
     return {
-        "storageContainerName": STORAGE_CONTAINER,
+        "storageContainerName": shared.storage_container,
         "serviceAccountName": ACCOUNT,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "priorityClassName": PRIORITY,
+        "priorityClassName": shared.priority_class,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "securityContext": {
             "runAsNonRoot": True,
