@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fairlead.formats.model import ModelManifest
-from fairlead.inference.answers import Answer
+from fairlead.inference.answers import Answer as Labelled
+from fairlead.inference.generation import Continuation
 from fairlead.predictions.ids import IdSource
 from serving.interface import PROBABILITIES, Interface
 
+# What a model says of a text, or how it goes on.
+Answer = Labelled | Continuation
 HEADERS = {
     name: f"x-fairlead-{name.replace('_', '-')}" for name in ("prediction_id", "model_version", "digest", "variant")
 }
@@ -72,7 +75,7 @@ def columns(outputs: Sequence[str], answers: Sequence[Answer], interface: Interf
     ]
 
 
-def _probabilities(answers: Sequence[Answer], interface: Interface) -> Column:
+def _probabilities(answers: Sequence[Any], interface: Interface) -> Column:
     shape = [len(answers), len(interface.manifest.labels)]
     data = [probability for answer in answers for probability in answer.probabilities]
     # A column's class is its place, so the classes go with them; V2 parameters hold no lists.

@@ -3,8 +3,9 @@
 KServe has it at `/openai/v1/completions`. Format: https://platform.openai.com/docs/api-reference/completions
 """
 
+import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,19 +13,18 @@ import orjson
 
 from fairlead.inference.config import GenerationConfig
 from fairlead.inference.generation import Continuation
+from fairlead.inference.writing import ServedWriter
 from serving.answers import Stamp
 from serving.asgi import JSON_TYPE, Handler, Request, Response, Send, json_response
 from serving.desk import Desk
 from serving.exchange import Exchange
 from serving.failures import InvalidRequest, status_of
 from serving.jsonbody import read_object
-from serving.questions import MAX_TEXT_BYTES, kind
-from serving.writing import ServedWriter
+from serving.questions import MAX_PROMPTS, MAX_TEXT_BYTES, kind
 
 EXAMPLE = '{"model": "name", "prompt": "Once upon"}'
 # OpenAI's default.
 MAX_TOKENS = 16
-MAX_PROMPTS = 32
 # Its name for each of ours.
 SETTINGS = {"max_tokens": "max_new_tokens"} | {name: name for name in ("temperature", "top_p", "top_k", "seed", "stop")}
 # What changes nothing at these values.
@@ -68,8 +68,6 @@ def read(body: dict[str, Any]) -> Wish:
     if not isinstance(stream, bool) or not isinstance(options, dict):
         raise InvalidRequest("stream: true or false is expected, and an object as stream_options; correct them")
     prompts = _prompts(body.get("prompt"))
-    if stream and len(prompts) > 1:
-        raise InvalidRequest("prompt: one is written as a stream at a time; send several requests")
     return Wish(body["model"], prompts, _config(body), stream, bool(options.get("include_usage")))
 
 
@@ -109,7 +107,9 @@ class CompletionsDoor:
 
     async def models(self, _: Request) -> Response:
         """The language models."""
-        data = [{"id": name, "object": "model", "owned_by": "fairlead"} for name in self._desk.writers]
+        models = self._desk.models()
+        names = [name for name in models.names() if isinstance(models.get(name), ServedWriter)]
+        data = [{"id": name, "object": "model", "owned_by": "fairlead"} for name in names]
         return json_response({"object": "list", "data": data})
 
     async def complete(self, request: Request) -> Any:
@@ -125,7 +125,7 @@ class CompletionsDoor:
             return self._streamed(wish, exchange)
         with self._desk.told(exchange):
             served, stamp = self._find(wish, exchange)
-            answers = [one.continuation for one in await served.predict(wish.prompts, None, wish.config)]
+            answers = await served.write(wish.prompts, wish.config)
         body = _chunk(stamp, [_choice(index, one.text, one) for index, one in enumerate(answers)])
         return Response(orjson.dumps(body | {"usage": _usage(answers)}), headers=[JSON_TYPE, *_headers(stamp)])
 
@@ -145,7 +145,7 @@ class CompletionsDoor:
             with self._desk.told(exchange):
                 raise
 
-        async def events() -> AsyncIterator[dict[str, Any]]:
+        async def events() -> AsyncGenerator[dict[str, Any]]:
             with self._desk.told(exchange):
                 async for event in _events(served, wish, stamp):
                     yield event
@@ -157,14 +157,16 @@ def _headers(stamp: Stamp) -> list[tuple[bytes, bytes]]:
     return [(name.encode(), value.encode()) for name, value in stamp.headers()]
 
 
-async def _events(served: ServedWriter, wish: Wish, stamp: Stamp) -> AsyncIterator[dict[str, Any]]:
-    async for piece in served.stream(wish.prompts[0], wish.config):
-        if isinstance(piece, str):
-            yield _chunk(stamp, [_choice(0, piece, None)])
-            continue
-        yield _chunk(stamp, [_choice(0, "", piece)])
-        if wish.usage:
-            yield _chunk(stamp, []) | {"usage": _usage([piece])}
+async def _events(served: ServedWriter, wish: Wish, stamp: Stamp) -> AsyncGenerator[dict[str, Any]]:
+    generation = served.generate(wish.prompts, wish.config)
+    try:
+        async for pieces in generation:
+            yield _chunk(stamp, [_choice(index, piece, None) for index, piece in pieces])
+    finally:
+        await generation.aclose()
+    yield _chunk(stamp, [_choice(index, "", one) for index, one in enumerate(generation.found)])
+    if wish.usage:
+        yield _chunk(stamp, []) | {"usage": _usage(generation.found)}
 
 
 def _chunk(stamp: Stamp, choices: list[dict[str, Any]]) -> dict[str, Any]:
@@ -192,22 +194,24 @@ def _usage(written: Sequence[Continuation]) -> dict[str, int]:
 class EventStream:
     """A response of server-sent events, each a JSON object; `[DONE]` is the last."""
 
-    events: AsyncIterator[dict[str, Any]]
+    events: AsyncGenerator[dict[str, Any]]
     headers: list[tuple[bytes, bytes]]
 
     async def send(self, send: Send, *more: tuple[bytes, bytes]) -> None:
         """Send them as they come; the first decides whether this is an answer at all."""
-        first = await anext(self.events)
-        await send({"type": "http.response.start", "status": 200, "headers": [*self.headers, *more]})
-        await self._event(send, orjson.dumps(first))
-        try:
-            async for event in self.events:
-                await self._event(send, orjson.dumps(event))
-        except Exception as error:
-            # The status is sent: what went wrong can only be the last event.
-            await self._event(send, orjson.dumps({"error": {"message": status_of(error)[2]}}))
-        await self._event(send, b"[DONE]")
-        await send({"type": "http.response.body", "body": b""})
+        # Or a client who leaves while an event is sent would keep his place until the garbage is collected.
+        async with contextlib.aclosing(self.events):
+            first = await anext(self.events)
+            await send({"type": "http.response.start", "status": 200, "headers": [*self.headers, *more]})
+            await self._event(send, orjson.dumps(first))
+            try:
+                async for event in self.events:
+                    await self._event(send, orjson.dumps(event))
+            except Exception as error:
+                # The status is sent: what went wrong can only be the last event.
+                await self._event(send, orjson.dumps({"error": {"message": status_of(error)[2]}}))
+            await self._event(send, b"[DONE]")
+            await send({"type": "http.response.body", "body": b""})
 
     async def _event(self, send: Send, content: bytes) -> None:
         await send({"type": "http.response.body", "body": b"data: " + content + b"\n\n", "more_body": True})

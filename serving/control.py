@@ -38,9 +38,6 @@ class Control:
         return [
             {"name": one.name, "version": one.version, "state": STATES[one.state], "reason": one.reason}
             for one in self._repository.statuses()
-        ] + [
-            {"name": name, "version": one.manifest.name, "state": STATES[State.READY], "reason": ""}
-            for name, one in self._desk.writers.items()
         ]
 
     async def load(self, name: str, parameters: object = None) -> None:

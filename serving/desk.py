@@ -4,16 +4,16 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
-from fairlead.errors import NotFound, Overloaded
-from fairlead.inference.repository import Repository, Served
-from serving.answers import Stamp
+from fairlead.errors import Overloaded
+from fairlead.inference.loading import Model
+from fairlead.inference.repository import Repository
+from fairlead.inference.writing import ServedWriter
+from serving.answers import Answer, Stamp
 from serving.exchange import Answered, Door, Exchange, Observer, no_header
 from serving.failures import NotReady, status_of
 from serving.interface import Interface, interface_of
 from serving.questions import Question
-from serving.writing import ServedWriter
 
 # Parsing more than this takes milliseconds, in which nobody else is answered.
 LARGE_BODY_BYTES = 256 << 10
@@ -21,14 +21,17 @@ LARGE_BODY_BYTES = 256 << 10
 CLIENT_LEFT = 499
 
 
-def check_working(served: Served) -> None:
+def check_working(served: Model) -> None:
     """Raises NotReady for a model that fails on everything."""
     if served.failure:
         raise NotReady(f"{served.name}: {served.manifest.name} fails, {served.failure}; see the server's log")
 
 
-def check_room(served: Served, num_bytes: int) -> None:
+def check_room(served: Model, num_bytes: int) -> None:
     """Refuse a body that is a task to parse while the queue of such requests is full. Raises Overloaded."""
+    if isinstance(served, ServedWriter):
+        # It counts texts that are written, whatever their length.
+        return
     room = served.room
     seconds = room.long_tokens / room.tokens_per_second
     if num_bytes >= LARGE_BODY_BYTES and room.long_tokens and seconds > served.config.long_queue_seconds:
@@ -46,8 +49,6 @@ class Desk:
         """The models; None until they are loaded."""
         self.reason = "the model is being loaded"
         """Why the server is not ready; empty when it is."""
-        self.writers: dict[str, ServedWriter] = {}
-        """The language models by name."""
         self.draining = False
         """Whether it was told to end."""
 
@@ -70,26 +71,9 @@ class Desk:
             raise NotReady(f"server: it is not ready, {self.reason}; try again")
         return self.repository
 
-    def close(self) -> None:
-        """Drop what language models have still to write."""
-        for writer in self.writers.values():
-            writer.close()
-
-    def names(self) -> list[str]:
-        """Names on the endpoint. Raises NotReady."""
-        return [*self.models().names(), *self.writers]
-
-    def find(self, name: str, version: str = "") -> Any:
+    def find(self, name: str, version: str = "") -> Model:
         """What is served under a name. Raises NotReady, NotFound."""
-        models, writer = self.models(), self.writers.get(name)
-        if writer is None:
-            return models.get(name, version)
-        manifest = writer.manifest
-        if version not in ("", manifest.name, f"v{manifest.version}", str(manifest.version)):
-            raise NotFound(
-                f"version: {name} is not served in version {version!r} but in {manifest.name!r}; ask for that"
-            )
-        return writer
+        return self.models().get(name, version)
 
     async def answer(
         self,
@@ -131,16 +115,22 @@ class Desk:
             for observer in self.observers:
                 observer.ended(exchange)
 
-    async def _ask(self, exchange: Exchange, served: Served, question: Question, seconds: float | None) -> Answered:
+    async def _ask(self, exchange: Exchange, served: Model, question: Question, seconds: float | None) -> Answered:
         exchange.asked = now = time.perf_counter()
         for observer in self.observers:
             observer.asked(exchange)
         left = None if seconds is None else seconds - (now - exchange.started)
-        more = () if question.generation is None else (question.generation,)
-        answers = await served.predict(question.items, left, *more)
+        answers = await _answers(served, question, left)
         exchange.done = time.perf_counter()
         stamp = Stamp(exchange.model, served.manifest, served.variant)
         answered = Answered(question, answers, stamp, interface_of(served))
         # What was written is no prediction that a true label could be told for: it is not kept.
-        exchange.answered = None if more else answered
+        exchange.answered = answered if question.generation is None else None
         return answered
+
+
+async def _answers(served: Model, question: Question, seconds: float | None) -> Sequence[Answer]:
+    if not isinstance(served, ServedWriter):
+        return await served.predict(question.items, seconds)
+    assert question.generation is not None
+    return await served.write([str(item) for item in question.items], question.generation, seconds)

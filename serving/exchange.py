@@ -5,9 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from fairlead.inference.answers import Answer
-from fairlead.inference.repository import Served
-from serving.answers import Stamp
+from fairlead.inference.loading import Model
+from serving.answers import Answer, Stamp
 from serving.interface import Interface
 from serving.questions import Question
 
@@ -45,7 +44,7 @@ class Exchange:
     """A header of HTTP or the metadata of gRPC by its name in lower case; read by who wants one."""
     started: float = field(default_factory=time.perf_counter)
     """When it came, by time.perf_counter."""
-    served: Served | None = None
+    served: Model | None = None
     """What answers, once it is found."""
     question: Question | None = None
     """The request, once it is read and valid."""

@@ -6,7 +6,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from fairlead.formats.model import ModelManifest
-from fairlead.inference.repository import Served
+from fairlead.inference.loading import Model
+from fairlead.inference.writing import ServedWriter
 from fairlead.names import CLASSIFICATION, LANGUAGE_MODELING, MULTI_LABEL, REGRESSION, TaskName
 
 TEXT, TOKEN_IDS, TOKEN_MASK = "text", "input_ids", "attention_mask"
@@ -75,12 +76,14 @@ class Interface:
         }
 
 
-_INTERFACES: "WeakKeyDictionary[Served, Interface]" = WeakKeyDictionary()
+_INTERFACES: "WeakKeyDictionary[Model, Interface]" = WeakKeyDictionary()
 
 
-def interface_of(served: Served) -> Interface:
+def interface_of(served: Model) -> Interface:
     """The interface of what is served; kept as long as that is."""
     known = _INTERFACES.get(served)
     if known is None:
-        known = _INTERFACES[served] = Interface(served.manifest, served.variant, served.engine.num_token_ids)
+        # Prompts are texts only.
+        num_token_ids = 0 if isinstance(served, ServedWriter) else served.engine.num_token_ids
+        known = _INTERFACES[served] = Interface(served.manifest, served.variant, num_token_ids)
     return known

@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from fairlead.inference.observing import Batch
+from fairlead.inference.writing import ServedWriter
 from serving import metrics
 from serving.exchange import Exchange
 
@@ -27,7 +28,8 @@ class RequestMetrics:
         labels = NO_VERSION
         if served is not None:
             labels = (served.name, served.manifest.name, served.variant)
-            _of_version(*labels).queue_tokens.set(served.room.tokens + served.room.long_tokens)
+            if not isinstance(served, ServedWriter):
+                _of_version(*labels).queue_tokens.set(served.room.tokens + served.room.long_tokens)
         _requests(*labels, door, exchange.status).inc()
         _seconds(*labels, door).observe(exchange.ended - exchange.started)
         if exchange.answered is not None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from fairlead.inference.config import GenerationConfig
 from serving.failures import InvalidRequest
-from serving.interface import PROBABILITIES, Interface
+from serving.interface import PROBABILITIES, TEXT, Interface
 
 # One request may not keep the model from all others for longer than a few seconds.
 MAX_TEXTS = 1024
@@ -19,6 +19,9 @@ MAX_TEXT_BYTES = 1_000_000
 # Request parameters: `probabilities` adds that output, the other is the binary tensor extension's.
 BINARY_OUTPUT = "binary_data_output"
 PARAMETERS = (PROBABILITIES, BINARY_OUTPUT)
+
+# Of a language model: all are written in the same steps, which others wait for.
+MAX_PROMPTS = 32
 
 TokenIds = list[int]
 
@@ -116,10 +119,16 @@ def read_parameters(parameters: object, interface: Interface) -> Mapping[str, bo
     return parameters
 
 
-def read_generation(parameters: Mapping[str, Any], interface: Interface) -> GenerationConfig | None:
+def read_generation(
+    parameters: Mapping[str, Any], prompts: Sequence[object], interface: Interface
+) -> GenerationConfig | None:
     """How a language model goes on, from a request's parameters. Raises ConfigError, which names the parameter."""
     if not interface.generates:
         return None
+    if len(prompts) > MAX_PROMPTS:
+        raise InvalidRequest(
+            f"{TEXT}: {len(prompts):,} prompts are over the limit of {MAX_PROMPTS} a request; send several requests"
+        )
     given = {name: value for name, value in parameters.items() if name in GenerationConfig.model_fields}
     return GenerationConfig.parse(given, where="parameters")
 

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 import fairlead
-from fairlead.inference.repository import Served
+from fairlead.inference.loading import Model
 from serving import openapi, v1, v2
 from serving.answers import Stamp
 from serving.asgi import (
@@ -162,7 +162,7 @@ class RestDoor:
 
     async def models(self, _: Request) -> Response:
         """Names of the models."""
-        return json_response({"models": self.desk.names()})
+        return json_response({"models": self.desk.models().names()})
 
     async def model(self, request: Request) -> Response:
         """A model's metadata."""
@@ -174,7 +174,7 @@ class RestDoor:
         check_working(self._served(request))
         return json_response({"name": request.parts["model"], "ready": True})
 
-    def _served(self, request: Request) -> Served:
+    def _served(self, request: Request) -> Model:
         return self.desk.find(request.parts["model"], request.parts.get("version", ""))
 
     async def index(self, _: Request) -> Response:

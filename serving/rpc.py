@@ -149,8 +149,9 @@ def read_question(request: Any, interface: Interface) -> Question:
     ]
     outputs = wanted_outputs([output.name for output in request.outputs], parameters, interface)
     binary = frozenset(outputs) if raws else frozenset()
-    generation = read_generation(parameters, interface)
-    return Question(items_of(tensors, interface), outputs, request.id, binary, generation)
+    items = items_of(tensors, interface)
+    generation = read_generation(parameters, items, interface)
+    return Question(items, outputs, request.id, binary, generation)
 
 
 def _read_tensor(field: str, given: Any, raw: bytes | None) -> Tensor:

@@ -25,7 +25,7 @@ from serving.requestlog import set_format
 
 if TYPE_CHECKING:
     from fairlead.inference.config import ServingConfig
-    from fairlead.inference.repository import Served
+    from fairlead.inference.loading import Model
     from serving.desk import Desk
 
 logger = logging.getLogger("fairlead.serving")
@@ -116,7 +116,6 @@ async def _serve(options: argparse.Namespace) -> None:
         desk = Desk(journal.observers)
         repository = Repository(config=serving_config(options), observer=EngineMetrics())
         stack.enter_context(contextlib.closing(repository))
-        stack.callback(desk.close)
         about = stack.enter_context(contextlib.closing(JournalDoor(desk, journal.log)))
         control = Control(desk, repository, options.model_control == "explicit", alone=inherited is None)
         ending = Ending()
@@ -181,7 +180,7 @@ async def _linger(desk: "Desk", ending: Ending, seconds: float) -> None:
         await asyncio.wait_for(ending.hurry.wait(), seconds)
 
 
-def _say_ready(served: "Sequence[Served]", http: str, grpc: str) -> None:
+def _say_ready(served: "Sequence[Model]", http: str, grpc: str) -> None:
     """The one line on stdout, for whoever started this process and waits."""
     # What was read at the start is never garbage; looking through it again would hold up requests.
     gc.collect()

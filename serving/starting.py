@@ -7,16 +7,15 @@ from pathlib import Path
 
 from fairlead.errors import RegistryError, StorageError
 from fairlead.formats.model import ModelManifest, read_manifest
-from fairlead.inference.repository import Repository, Served
+from fairlead.inference.loading import Model
+from fairlead.inference.repository import Repository
 from fairlead.inference.states import ModelStatus, State
 from fairlead.names import ModelRef
 from fairlead.registry import open_registry
-from fairlead.registry.fetching import fetch_version
 from serving import metrics
 from serving.desk import Desk
 from serving.metrics import set_state
 from serving.options import Wanted
-from serving.writing import ServedWriter
 
 logger = logging.getLogger("fairlead.serving")
 
@@ -28,7 +27,7 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
 Labels = tuple[str, str, str]
 
 
-async def load_models(wanted: Sequence[Wanted], repository: Repository, desk: Desk) -> list[Served | ServedWriter]:
+async def load_models(wanted: Sequence[Wanted], repository: Repository, desk: Desk) -> list[Model]:
     """Load everything, the default version of a name last; the served versions in the order wanted.
 
     While a store or registry is away it is tried again, and the desk says so. Raises what nothing but a change
@@ -39,16 +38,12 @@ async def load_models(wanted: Sequence[Wanted], repository: Repository, desk: De
     return served[::-1]
 
 
-async def _load(wanted: Wanted, repository: Repository, desk: Desk) -> Served | ServedWriter:
+async def _load(wanted: Wanted, repository: Repository, desk: Desk) -> Model:
     pause = FIRST_PAUSE_SECONDS
     while True:
         desk.reason = f"{wanted.source} is being loaded"
         try:
-            manifest = await asyncio.to_thread(_manifest, wanted.source)
-            name = wanted.name or manifest.project
-            if manifest.training.writes_text:
-                desk.writers[name] = writer = await asyncio.to_thread(_load_writer, name, wanted.source)
-                return writer
+            name = wanted.name or (await asyncio.to_thread(_manifest, wanted.source)).project
             return await repository.load(name, wanted.source, wanted.variant, keep=True)
         except WAITED_FOR as error:
             desk.reason = f"{wanted.source} cannot be loaded yet: {error}"
@@ -62,12 +57,6 @@ def _manifest(source: str | Path) -> ModelManifest:
         return read_manifest(source)
     with open_registry() as registry:
         return registry.resolve(ModelRef.parse(source)).manifest
-
-
-def _load_writer(name: str, source: str | Path) -> ServedWriter:
-    from fairlead.inference.generation import Writer
-
-    return ServedWriter(name, Writer.load(source if isinstance(source, Path) else fetch_version(source)))
 
 
 async def publish_states(repository: Repository, desk: Desk) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from fairlead.inference.answers import Answer
 from serving.answers import Stamp
 from serving.failures import InvalidRequest
 from serving.interface import PROBABILITIES, Interface
@@ -24,10 +23,10 @@ def read(body: dict[str, Any], interface: Interface) -> Question:
         raise InvalidRequest(f"instances: a list of texts is expected, not {kind(instances)}; put the text in a list")
     parameters = read_parameters(body.get("parameters"), interface)
     items, outputs = read_items(instances, "instances", interface), wanted_outputs((), parameters, interface)
-    return Question(items, outputs, generation=read_generation(parameters, interface))
+    return Question(items, outputs, generation=read_generation(parameters, items, interface))
 
 
-def written(question: Question, answers: Sequence[Answer], stamp: Stamp) -> dict[str, Any]:
+def written(question: Question, answers: Sequence[Any], stamp: Stamp) -> dict[str, Any]:
     """The answer: a row for each instance."""
     rows: list[dict[str, Any]] = [answer.to_dict() for answer in answers]
     if PROBABILITIES in question.outputs:

@@ -31,7 +31,7 @@ def read(body: bytes, json_length: bytes | None, interface: Interface) -> Questi
     items = items_of(_read_inputs(request, memoryview(body)[size:]), interface)
     named = _read_list(request, "outputs")
     outputs = wanted_outputs([output.get("name") for output in named], parameters, interface)
-    binary, generation = _binary(named, outputs, parameters), read_generation(parameters, interface)
+    binary, generation = _binary(named, outputs, parameters), read_generation(parameters, items, interface)
     return Question(items, outputs, identity or "", binary, generation)
 
 

@@ -11,7 +11,7 @@ from fairlead.names import CHAMPION, MODEL_MANIFEST, version_prefix
 from fairlead.registry import open_registry
 from fairlead.storage import open_store
 from fairlead.storage.folders import publish
-from tests.tiny import LABELS, make_version
+from tests.tiny import make_version
 
 
 @pytest.fixture
@@ -20,17 +20,19 @@ def register(tmp_path: Path) -> Callable[[int], Path]:
     return lambda seed: register_version(tmp_path, seed)
 
 
-def register_version(tmp_path: Path, seed: int) -> Path:
-    """The same in the places that the environment names."""
+def register_version(
+    tmp_path: Path, seed: int, project: str = "support_topics", make: Callable[..., Path] = make_version
+) -> Path:
+    """The same in the places that the environment names, of a version as `make` writes it."""
     with open_registry() as registry:
-        reservation = registry.reserve_version("support_topics", f"closure {seed}")
-        folder = make_version(tmp_path / f"made-{seed}", number=reservation.number, seed=seed)
+        reservation = registry.reserve_version(project, f"closure {seed}")
+        folder = make(tmp_path / f"made-{seed}", project, number=reservation.number, seed=seed)
         manifest = read_manifest(folder)
         training = manifest.training
-        summary = SplitSummary(num_rows=1, digest=of_bytes(b"rows"), label_counts=dict.fromkeys(LABELS, 1))
+        summary = SplitSummary(num_rows=1, digest=of_bytes(b"rows"), label_counts=dict.fromkeys(manifest.labels, 1))
         data = DataManifest(
             digest=training.data_digest,
-            labels=LABELS,
+            labels=manifest.labels,
             splits=dict.fromkeys(("train", "validation", "test"), summary),
             sources={"train": "a.csv"},
             source_digests={"a.csv": of_bytes(b"a")},
@@ -48,8 +50,8 @@ def register_version(tmp_path: Path, seed: int) -> Path:
             training.environment,
             training.code,
         )
-        prefix = version_prefix("support_topics", reservation.number)
+        prefix = version_prefix(project, reservation.number)
         publish(open_store(places.store_url()), folder, prefix, last=MODEL_MANIFEST)
         registry.commit_version(manifest, prefix)
-        registry.set_alias("support_topics", CHAMPION, reservation.number)
+        registry.set_alias(project, CHAMPION, reservation.number)
     return folder

@@ -5,20 +5,25 @@ import json
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from fairlead.inference.config import GenerationConfig
+from fairlead.inference.config import GenerationConfig, ServingConfig
 from fairlead.inference.generation import Writer
 from fairlead.inference.repository import Repository
+from fairlead.names import CHAMPION
+from fairlead.registry import open_registry
 from serving.control import Control
 from serving.desk import Desk
 from serving.options import Wanted
 from serving.rest import RestDoor
 from serving.starting import load_models
+from tests.inference.conftest import register_version
+from tests.inference.serving import until
 from tests.inference.writing import make_language_version
 from tests.serving.doors import Doors, Ends, infer_request, rpc_opened, run
 from tests.tiny import make_version
@@ -40,14 +45,13 @@ def expected(folder: Path) -> Any:
 
 
 @asynccontextmanager
-async def opened(*folders: Path) -> AsyncIterator[Doors]:
-    ends, repository = Ends(), Repository()
+async def opened(*sources: Path | str, config: ServingConfig | None = None) -> AsyncIterator[Doors]:
+    ends, repository = Ends(), Repository(config=config)
     desk = Desk([ends])
     door = RestDoor(desk, Control(desk, repository, False, True))
-    await load_models([Wanted(one, None, None) for one in folders], repository, desk)
+    await load_models([Wanted(one, None, None) for one in sources], repository, desk)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url="http://doors") as client:  # type: ignore[arg-type]
         yield Doors(desk, door, None, None, client, ends)  # type: ignore[arg-type]
-    desk.close()
     repository.close()
 
 
@@ -130,14 +134,52 @@ def test_who_leaves_a_stream_ends_the_writing(folder: Path) -> None:
 
             scope = {"type": "http", "method": "POST", "path": PATHS[0], "headers": []}
             await doors.door(scope, receive, send)
-            writer = doors.desk.find("nonsense")
-            while writer._waiting:
-                await asyncio.sleep(0.01)
+            await doors.desk.find("nonsense").drain()
             assert [end.status for end in doors.ends.exchanges] == [499]
             again = {"model": "nonsense", "prompt": PROMPT, "max_tokens": 1}
             assert (await doors.client.post(PATHS[0], json=again)).status_code == 200
 
     run(ask)
+
+
+def test_a_promotion_reaches_a_language_model_and_breaks_no_stream(tmp_path: Path, home: Path) -> None:
+    """Versions swap while texts are written; each text is whole, and the version's that it names."""
+    make = partial(register_version, tmp_path, project="nonsense", make=make_language_version)
+    written = {}
+    for seed in (1, 2):
+        (one,) = Writer.load(make(seed)).write([PROMPT], GenerationConfig(max_new_tokens=30, **SETTINGS))
+        written[f"nonsense_v{seed}"] = one.text
+
+    async def ask() -> None:
+        config = ServingConfig(follow_seconds=0.02, generations=8)
+        async with opened("nonsense@champion", config=config) as doors, asyncio.TaskGroup() as clients:
+            body = {"model": "nonsense", "prompt": PROMPT, "max_tokens": 30, "stream": True, **SETTINGS}
+            seen, ended = list[str](), asyncio.Event()
+
+            async def stream() -> None:
+                while not ended.is_set():
+                    response = await doors.client.post(PATHS[0], json=body)
+                    version = response.headers["x-fairlead-model-version"]
+                    *events, done, _ = response.text.split("\n\n")
+                    chunks = [json.loads(event.removeprefix("data: ")) for event in events]
+                    assert done == "data: [DONE]" and not any("error" in chunk for chunk in chunks)
+                    text = "".join(choice["text"] for chunk in chunks for choice in chunk["choices"])
+                    assert text == written[version]
+                    seen.append(version)
+
+            for _ in range(4):
+                clients.create_task(stream())
+            for number in (1, 2, 1):
+                _promote(number)
+                await until(lambda number=number: seen[-1:] == [f"nonsense_v{number}"])
+            ended.set()
+
+    run(ask)
+
+
+def _promote(number: int) -> None:
+    with open_registry() as registry:
+        registry.set_alias("nonsense", CHAMPION, number)
 
 
 MISTAKES: dict[str, tuple[dict[str, Any], int, str]] = {
@@ -153,7 +195,6 @@ MISTAKES: dict[str, tuple[dict[str, Any], int, str]] = {
     "unknown field": ({"beam": 3}, 400, "beam"),
     "several answers": ({"n": 2}, 400, "n:"),
     "stream of another type": ({"stream": "yes"}, 400, "stream"),
-    "a stream of two": ({"stream": True, "prompt": ["a", "b"]}, 400, "prompt"),
     "a stream of nobody": ({"stream": True, "model": "other"}, 404, "other"),
 }
 
@@ -168,6 +209,8 @@ def test_mistakes_are_named(folder: Path, tmp_path: Path) -> None:
                 response = await doors.client.post(PATHS[0], json=body)
                 assert response.status_code == status, (case, response.text)
                 assert word in response.json()["error"], (case, response.text)
+            many = await doors.client.post("/v1/models/nonsense:predict", json={"instances": [PROMPT] * 33})
+            assert many.status_code == 400 and "33 prompts" in many.json()["error"]
             for parameters in ({"max_new_tokens": 0}, {"beam": 1}, {"probabilities": True}):
                 body = {"instances": [PROMPT], "parameters": parameters}
                 response = await doors.client.post("/v1/models/nonsense:predict", json=body)

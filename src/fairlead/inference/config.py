@@ -52,8 +52,8 @@ class ServingConfig(Config):
     """How often a server looks where the alias points that it was started with (`support_topics@champion`), and takes
     the version over, in seconds, 0.01 to 86,400. Default: never."""
     generations: int = Field(8, ge=1, le=10_000)
-    """Continuations that a language model writes at once, a piece of each in turn; what comes beyond is refused.
-    1 to 10,000, default 8."""
+    """Texts that a language model writes at once, a token of each in turn; what comes beyond is refused, but for one
+    request of more texts while nothing else is written. 1 to 10,000, default 8."""
     long_queue_seconds: float = Field(10.0, ge=0, le=3600)
     """How many seconds of computing requests of more than one batch, which take turns with the others, may wait
     for, 0 to 3,600. Default 10."""

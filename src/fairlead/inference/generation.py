@@ -28,6 +28,8 @@ from fairlead.training.models.language_models import load_language_model, num_po
 KEPT_SHARE = 0.5
 
 Ended = Literal["stop", "end", "length"]
+# The place of a prompt, and what was written after it.
+Piece = tuple[int, str]
 
 
 @dataclass
@@ -44,6 +46,10 @@ class Continuation:
     """Tokens written, those of a stop string included."""
     ended: Ended = "length"
     """`stop`: at a stop string; `end`: the model ended the document; `length`: at max_new_tokens."""
+
+    def to_dict(self) -> dict[str, str]:
+        """By the name of the signature's output."""
+        return {"text": self.text}
 
 
 @dataclass
@@ -151,37 +157,27 @@ class Writer:
 
         Raises ConfigError for a prompt without a token.
         """
-        yield from self.open_one(prompt, config)[1]
-
-    def open_one(self, prompt: str, config: GenerationConfig) -> tuple[Continuation, Iterator[str]]:
-        """The continuation of `prompt`, whose counts and end are known as its pieces are taken, and the pieces.
-
-        Raises ConfigError for a prompt without a token.
-        """
-        row = self._begin(prompt, config)
-        return row.found, (piece for _, piece in self._pieces([row], config))
+        for pieces in self.open([prompt], config)[1]:
+            yield from (piece for _, piece in pieces)
 
     def write(self, prompts: Sequence[str], config: GenerationConfig) -> list[Continuation]:
         """The continuation of each prompt, in order. Raises ConfigError for a prompt without a token."""
-        found, pieces = self.open(prompts, config)
-        for _ in pieces:
+        found, steps = self.open(prompts, config)
+        for _ in steps:
             pass
         return found
 
     def open(
         self, prompts: Sequence[str], config: GenerationConfig
-    ) -> tuple[list[Continuation], Iterator[tuple[Continuation, str]]]:
-        """The continuations, which grow while the pieces of their texts are taken; whoever stops taking ends them.
+    ) -> tuple[list[Continuation], Iterator[list[Piece]]]:
+        """The continuations, which grow by a token each with every step that is taken, and the steps.
 
-        Raises ConfigError for a prompt without a token.
+        A step gives the pieces of text that it made certain, often none. The prompts are tokenized here, and nothing
+        is computed before the first step. Whoever stops taking steps ends all. Raises ConfigError for a prompt
+        without a token.
         """
         rows = [self._begin(prompt, config) for prompt in prompts]
-        return [row.found for row in rows], self._grow(rows, config)
-
-    def _grow(self, rows: list[_Row], config: GenerationConfig) -> Iterator[tuple[Continuation, str]]:
-        for row, piece in self._pieces(rows, config) if rows else ():
-            row.found.text += piece
-            yield row.found, piece
+        return [row.found for row in rows], self._steps(rows, config)
 
     def _begin(self, prompt: str, config: GenerationConfig) -> _Row:
         tokens = self.tokenizer.encode(prompt).ids
@@ -190,23 +186,21 @@ class Writer:
         stream = TextStream(self.tokenizer, config.stop)
         return _Row(Continuation(prompt, num_prompt_tokens=len(tokens)), stream, tokens)
 
-    def _pieces(self, rows: list[_Row], config: GenerationConfig) -> Iterator[tuple[_Row, str]]:
-        """Write until every row is done; yield text that is certain with its row."""
+    def _steps(self, rows: list[_Row], config: GenerationConfig) -> Iterator[list[Piece]]:
+        if not rows:
+            return
         window = Window(self.model, [row.tokens for row in rows], self.context)
         sampler = Sampler(config, len(rows))
         logits_BV = window.read()
         for step in range(config.max_new_tokens):
             # An embedding may have more rows than there are tokens.
             tokens = sampler.draw(logits_BV[:, : self.tokenizer.get_vocab_size()])
-            for row, token in zip(rows, tokens, strict=True):
-                if not row.done and (piece := self._take(row, token)):
-                    yield row, piece
+            taken = zip(rows, tokens, strict=True)
+            yield _shown([self._take(row, token) if not row.done else "" for row, token in taken], rows)
             if all(row.done for row in rows) or step == config.max_new_tokens - 1:
                 break
             logits_BV = window.advance(tokens)
-        for row in rows:
-            if piece := row.stream.end():
-                yield row, piece
+        yield _shown([row.stream.end() for row in rows], rows)
 
     def _take(self, row: _Row, token: int) -> str:
         """Add one token to a row; the text that is certain now."""
@@ -218,6 +212,14 @@ class Writer:
         if row.stream.stopped:
             row.done, row.found.ended = True, "stop"
         return piece
+
+
+def _shown(texts: Sequence[str], rows: Sequence[_Row]) -> list[Piece]:
+    """Add to each continuation what is certain now; where that is something."""
+    pieces = [(index, text) for index, text in enumerate(texts) if text]
+    for index, text in pieces:
+        rows[index].found.text += text
+    return pieces
 
 
 def _end_tokens(model: nn.Module) -> set[int]:

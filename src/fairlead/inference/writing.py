@@ -1,8 +1,8 @@
-"""A loaded language model that answers requests: continuations that are written a piece of each in turn."""
+"""A loaded language model that answers requests: continuations that are written a token of each in turn."""
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Self, cast
 from weakref import WeakSet
@@ -11,19 +11,21 @@ from fairlead.errors import DeadlineExceeded, Overloaded
 from fairlead.formats.variants import REFERENCE
 from fairlead.inference.capacity import Capacity
 from fairlead.inference.config import GenerationConfig, ServingConfig
-from fairlead.inference.generation import Continuation, Writer
+from fairlead.inference.generation import Continuation, Piece, Writer
 from fairlead.inference.observing import Observer, Unobserved
 from fairlead.inference.workers import Workers
 
 DRAIN_POLL_SECONDS = 0.01
 # Weight of the last continuation in the usual time of one.
 NEWS = 0.2
+# What one token more of every text made certain; None at the end.
+Step = list[Piece] | None
 
 
 class ServedWriter:
     """A loaded language model version under its name on the endpoint. Belongs to one event loop.
 
-    Pieces are computed in the thread that computes for all models, between batches of the others, so that nothing else
+    Steps are computed in the thread that computes for all models, between batches of the others, so that nothing else
     computes at the same time.
     """
 
@@ -53,30 +55,35 @@ class ServedWriter:
         self._usual_seconds = 1.0
         self._closed = False
 
-    def generate(self, prompt: str, config: GenerationConfig, deadline_seconds: float | None = None) -> "Generation":
-        """The continuation of a prompt, as it is written: `async for piece in ...`.
+    def generate(
+        self, prompts: Sequence[str], config: GenerationConfig, deadline_seconds: float | None = None
+    ) -> "Generation":
+        """The continuations of a request's prompts, as they are written: `async for pieces in ...`.
 
         Raises Overloaded at once when as many are written as may be. The iteration raises ConfigError for a prompt
-        without a token, and DeadlineExceeded when it is not at its end `deadline_seconds` from now. Its place is free
-        when it is at its end, cancelled, closed (`aclose`) or let go of.
+        without a token, and DeadlineExceeded when it is not at its end `deadline_seconds` from now. The places are
+        free when it is at its end, cancelled, closed (`aclose`) or let go of.
         """
         if self._closed:
             raise self._unavailable()
-        if len(self._open) >= self.config.generations:
-            self._observer.on_refused(self.name, self.manifest.name, self.variant, "overloaded")
+        taken = sum(len(generation.prompts) for generation in self._open)
+        # More than there are places are written where they keep nobody out.
+        if taken and taken + len(prompts) > self.config.generations:
+            self._refused("overloaded")
             seconds = self._usual_seconds
-            raise Overloaded(
-                f"{self.name}: {len(self._open)} texts are being written; try again in {seconds:.1f} s", seconds
-            )
-        generation = Generation(self, prompt, config, deadline_seconds)
+            raise Overloaded(f"{self.name}: {taken} texts are being written; try again in {seconds:.1f} s", seconds)
+        generation = Generation(self, prompts, config, deadline_seconds)
         self._open.add(generation)
         return generation
 
-    async def write(self, prompt: str, config: GenerationConfig, deadline_seconds: float | None = None) -> Continuation:
-        """The whole continuation of a prompt; raises as `generate`."""
-        generation = self.generate(prompt, config, deadline_seconds)
+    async def write(
+        self, prompts: Sequence[str], config: GenerationConfig, deadline_seconds: float | None = None
+    ) -> list[Continuation]:
+        """The whole continuations of prompts, in order; raises as `generate`."""
+        generation = self.generate(prompts, config, deadline_seconds)
         try:
-            generation.found.text = "".join([piece async for piece in generation])
+            async for _ in generation:
+                pass
         finally:
             await generation.aclose()
         return generation.found
@@ -97,8 +104,8 @@ class ServedWriter:
         self._open.discard(generation)
         self._usual_seconds += NEWS * (seconds - self._usual_seconds)
 
-    def call(self, step: Callable[[], str | None]) -> "Future[str | None]":
-        """Compute a piece. Raises Overloaded when the server ends."""
+    def call(self, step: Callable[[], Step]) -> "Future[Step]":
+        """Compute a step of a continuation. Raises Overloaded when the server ends."""
         if self._closed:
             raise self._unavailable()
         return self._workers.scheduler.call(step)
@@ -116,36 +123,41 @@ class ServedWriter:
 
 
 class Generation:
-    """One continuation while it is written."""
+    """The continuations of one request while they are written, all in the same steps."""
 
     def __init__(
-        self, served: ServedWriter, prompt: str, config: GenerationConfig, deadline_seconds: float | None
+        self, served: ServedWriter, prompts: Sequence[str], config: GenerationConfig, deadline_seconds: float | None
     ) -> None:
-        self.found = Continuation(prompt)
-        """Counts of tokens and the reason of the end; whole when the iteration is at its end."""
-        self._served, self._prompt, self._config = served, prompt, config
+        self.prompts = prompts
+        """What is continued."""
+        self.found: list[Continuation] = []
+        """Texts, counts of tokens and reasons of the end so far; none before the first step."""
+        self._served, self._config = served, config
         self._began = time.perf_counter()
         self._deadline_seconds = deadline_seconds
-        self._pieces: Iterator[str] | None = None
+        self._steps: Iterator[list[Piece]] | None = None
         self._ended = False
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> str:
-        """The next piece."""
-        if self._ended:
-            raise StopAsyncIteration
+    async def __anext__(self) -> list[Piece]:
+        """The next pieces, one at least, each with the place of its prompt."""
+        pieces: Step = []
         try:
-            piece = await self._compute()
+            # A step that shows nothing yet is no news.
+            while not self._ended and not pieces:
+                pieces = await self._step()
+                if pieces is None:
+                    break
         except BaseException:
             # A failure, or a caller who has left: the place is free at once.
             await self.aclose()
             raise
-        if piece is None:
+        if not pieces:
             await self.aclose()
             raise StopAsyncIteration
-        return piece
+        return pieces
 
     async def aclose(self) -> None:
         """Write no more of it."""
@@ -153,20 +165,17 @@ class Generation:
             self._ended = True
             self._served.ended(self, time.perf_counter() - self._began)
 
-    async def _compute(self) -> str | None:
-        """The next piece, computed between the batches of other models; None at the end."""
-        future = asyncio.wrap_future(self._served.call(self._step))
+    async def _step(self) -> Step:
         try:
             async with asyncio.timeout(self._left()):
-                piece: str | None = await future
-                return piece
+                if self._steps is None:
+                    # A prompt of a megabyte takes a second, in which the computing thread has better things to do.
+                    opening = asyncio.to_thread(self._served.writer.open, self.prompts, self._config)
+                    self.found, self._steps = await opening
+                steps = self._steps
+                return await asyncio.wrap_future(self._served.call(lambda: next(steps, None)))
         except TimeoutError as error:
             raise self._served.late() from error
-
-    def _step(self) -> str | None:
-        if self._pieces is None:
-            self.found, self._pieces = self._served.writer.open_one(self._prompt, self._config)
-        return next(self._pieces, None)
 
     def _left(self) -> float | None:
         if self._deadline_seconds is None:
