@@ -21,6 +21,8 @@ class KServe:
         self._seen: dict[str, tuple[str, float]] = {}
         self._answers: dict[str, str] = {}
         self.ending = threading.Event()
+        self.unready = False
+        """Whether something beside the pods, such as the ingress, does not become ready."""
 
     def run(self) -> None:
         """Until `ending` is set."""
@@ -41,6 +43,7 @@ class KServe:
         project, version = uri.rstrip("/").split("/")[-2:]
         if version not in self._broken and time.monotonic() - self._seen[name][1] > self._seconds:
             self._answers[name] = f"{project}_v{int(version[1:])}"
+        self._cluster.update("inferenceservices", name, lambda o: o.update(status=self._status(name)))
 
     def _make_pod(self, name: str, uri: str) -> None:
         version = uri.rstrip("/").rpartition("/")[2]
@@ -51,5 +54,21 @@ class KServe:
         self._cluster.make("pods", {**pod, "status": {"phase": "Pending", **status}})
         self._cluster.update("pods", f"{name}-{version}", lambda p: p["metadata"].update(creationTimestamp=now()))
 
+    def _status(self, name: str) -> Object:
+        """Ready as soon as any version answers: KServe says so while the one before still does."""
+        if self.unready:
+            return {
+                "conditions": [{"type": "Ready", "status": "False", "reason": "NoIngress", "message": "no gateway"}]
+            }
+        return {"conditions": [{"type": "Ready", "status": "True" if name in self._answers else "False"}]}
+
     def _metadata(self, name: str) -> Object | None:
-        return {"name": name, "versions": [self._answers[name]]} if name in self._answers else None
+        if name not in self._answers:
+            return None
+        parameters = {"digest": digest_of(self._answers[name])}
+        return {"name": name, "versions": [self._answers[name]], "parameters": parameters}
+
+
+def digest_of(version: str) -> str:
+    """The digest that the server of a version tells."""
+    return f"sha256:{version}"

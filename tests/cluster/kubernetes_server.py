@@ -70,7 +70,7 @@ class Cluster:
     crds: dict[str, Object] = field(default_factory=dict)
     """CRDs by plural name."""
     validators: dict[str, Any] = field(default_factory=dict)
-    """Of their schemas, made once: that of an InferenceService has 40,000 lines."""
+    """Of their schemas."""
     objects: dict[tuple[str, str, str], Object] = field(default_factory=dict)
     """By plural, namespace, name."""
     services: dict[str, Callable[[str], Object | None]] = field(default_factory=dict)
@@ -94,12 +94,15 @@ class Cluster:
     lock: threading.Condition = field(default_factory=threading.Condition)
     url: str = ""
 
-    def install(self, path: Path, change: Callable[[Object], None] = lambda crd: None) -> None:
-        """Install the CRD in a file."""
-        crd = deepcopy(_parsed(path))
-        change(crd)
+    def install(self, path: Path, change: Callable[[Object], None] | None = None) -> None:
+        """Install the CRD in a file, with a change if wanted."""
+        crd, validator = _parsed(path)
+        if change:
+            crd = deepcopy(crd)
+            change(crd)
+            validator = _validator(crd)
         self.crds[crd["spec"]["names"]["plural"]] = crd
-        self.validators.pop(crd["spec"]["names"]["plural"], None)
+        self.validators[crd["spec"]["names"]["plural"]] = validator
 
     # Storage ---------------------------------------------------------------------------------------------------
 
@@ -244,8 +247,6 @@ class Cluster:
             schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
             default(schema, new)
             subject = {k: v for k, v in new.items() if k not in ("metadata", "apiVersion", "kind")}
-            if plural not in self.validators:
-                self.validators[plural] = jsonschema.Draft202012Validator(strict(schema))
             wrong = list(self.validators[plural].iter_errors(subject))
             unknown = [e for e in wrong if e.validator == "additionalProperties"]
             if unknown and query.get("fieldValidation") != "Strict":
@@ -264,9 +265,14 @@ class Cluster:
 
 
 @functools.cache
-def _parsed(path: Path) -> Object:
+def _parsed(path: Path) -> tuple[Object, Any]:
+    """A CRD and its validator, made once: the schema of an InferenceService has 40,000 lines."""
     crd: Object = yaml.load(path.read_text("utf-8"), Loader=LOADER)
-    return crd
+    return crd, _validator(crd)
+
+
+def _validator(crd: Object) -> Any:
+    return jsonschema.Draft202012Validator(strict(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]))
 
 
 def now() -> str:

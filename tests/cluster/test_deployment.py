@@ -3,32 +3,35 @@
 import json
 import shutil
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fairlead.cluster import deployment
+from fairlead.cluster import deployment, rollout
 from fairlead.cluster.api_server import ApiServer
-from fairlead.cluster.deployment import answering, deploy, served_uri
-from fairlead.cluster.inference_service import inference_service
-from fairlead.errors import ClusterError, ConfigError
+from fairlead.cluster.deployment import deploy
+from fairlead.cluster.endpoint import Answering, answering
+from fairlead.cluster.inference_service import inference_service, served_uri
+from fairlead.errors import ClusterError, ConfigError, Conflict, IntegrityError
 from manifests.validation import building
 from tests.cluster.kserve import KServe
 from tests.cluster.kubernetes_server import Cluster, Refusal, enter, serving
 
 ROOT = "s3://fairlead/models"
 MANIFESTS = Path(__file__).parent.parent.parent / "manifests"
-Deploy = Callable[..., Any]
+SERVICES = "inferenceservices"
 
 
 @pytest.fixture
 def cluster(crds: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    monkeypatch.setattr(deployment, "SECONDS_BETWEEN_LOOKS", 0.02)
+    for module in (deployment, rollout):
+        monkeypatch.setattr(module, "SECONDS_BETWEEN_LOOKS", 0.02)
     with serving(Cluster()) as cluster:
         cluster.install(crds / "kserve" / "serving.kserve.io_inferenceservices.yaml")
         yield cluster
@@ -41,12 +44,12 @@ def server(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @contextmanager
-def kserve(cluster: Cluster, **broken: Any) -> Iterator[None]:
+def kserve(cluster: Cluster, **broken: Any) -> Iterator[KServe]:
     controller = KServe(cluster, broken)
     thread = threading.Thread(target=controller.run, daemon=True)
     thread.start()
     try:
-        yield
+        yield controller
     finally:
         controller.ending.set()
         thread.join(10)
@@ -198,3 +201,128 @@ def test_status_compares_git_cluster_and_endpoint(
         code, found = ask()
     assert (code, found["applied"], found["answering"]) == (1, "library_docs_v3", "library_docs_v2")
     assert "kserve-container failed" in found["differences"][-1]
+
+
+def apply_as(cluster: Cluster, manager: str, number: int) -> None:
+    """Someone else's server-side apply."""
+    body, query = inference_service("library_docs", number, ROOT), {"fieldManager": manager, "force": "true"}
+    kind = "application/apply-patch+yaml"
+    cluster.patch("inferenceservices", "team", "library-docs", kind, body, {**query, "fieldValidation": "Strict"})
+
+
+def test_fields_of_another_manager_are_taken_over_only_when_told(cluster: Cluster, server: ApiServer) -> None:
+    apply_as(cluster, "argocd-controller", 1)
+    with kserve(cluster):
+        with pytest.raises(Conflict, match=r'managed by someone else .*"argocd-controller": \.spec\.predictor\.model'):
+            deploy(server, "library_docs", 2, ROOT, 30)
+        assert uri(cluster) == f"{ROOT}/library_docs/v0001/"
+        assert noted(cluster) is None
+        assert deploy(server, "library_docs", 2, ROOT, 30, force_conflicts=True).version == "library_docs_v2"
+
+
+def noted(cluster: Cluster) -> Any:
+    """What a deployment under way left for a step that is run again."""
+    return cluster.get("configmaps", "library-docs-deployment-under-way")
+
+
+@pytest.mark.parametrize("right", [("patch", "configmaps"), ("patch", "inferenceservices"), ("watch", SERVICES)])
+def test_a_missing_right_is_named_and_nothing_is_left(
+    cluster: Cluster, server: ApiServer, right: tuple[str, str]
+) -> None:
+    cluster.forbidden.add(right)
+    with kserve(cluster), pytest.raises(ConfigError, match=rf'cannot {right[0]} resource "{right[1]}".*base/runner'):
+        deploy(server, "library_docs", 1, ROOT, 30)
+    assert (uri(cluster), noted(cluster)) == (None, None)
+
+
+def test_what_only_explains_is_not_needed(cluster: Cluster, server: ApiServer) -> None:
+    cluster.forbidden |= {("list", "pods"), ("watch", "events")}
+    said: list[str] = []
+    with kserve(cluster):
+        assert deploy(server, "library_docs", 1, ROOT, 30, said.append).version == "library_docs_v1"
+    assert any('cannot list resource "pods"' in line for line in said)
+
+
+def lists(cluster: Cluster) -> int:
+    """How often the InferenceServices were listed."""
+    asked = [path for method, path in cluster.requests if "/inferenceservices?" in path]
+    return sum("watch=true" not in path for path in asked)
+
+
+@pytest.mark.parametrize("trouble", ["410 Gone", "a dropped connection"])
+def test_a_watch_that_is_lost_is_taken_up_again(trouble: str, cluster: Cluster, server: ApiServer) -> None:
+    def ask() -> Any:
+        if trouble == "410 Gone" and lists(cluster) < 2:
+            with cluster.lock:
+                # A change that no watch is told before it is forgotten.
+                cluster.make("secrets", {"metadata": {"name": "other", "namespace": "team"}})
+                cluster.forget_changes()
+        return answering(server, "library_docs") if lists(cluster) > 1 else None
+
+    cluster.cut_watches = 3 if trouble == "a dropped connection" else 0
+    with kserve(cluster):
+        assert deploy(server, "library_docs", 1, ROOT, 30, ask=ask).version == "library_docs_v1"
+    assert lists(cluster) > 1
+    assert noted(cluster) is None
+
+
+def test_what_answers_and_never_is_ready_is_taken_back(cluster: Cluster, server: ApiServer) -> None:
+    with kserve(cluster) as controller:
+        deploy(server, "library_docs", 1, ROOT, 30)
+        controller.unready = True
+        with pytest.raises(
+            ClusterError, match=r"it answers, and KServe does not say Ready: NoIngress no gateway after"
+        ):
+            deploy(server, "library_docs", 2, ROOT, 1)
+        assert answering(server, "library_docs") == Answering("library_docs_v1", "sha256:library_docs_v1")
+    assert uri(cluster) == f"{ROOT}/library_docs/v0001/"
+
+
+def test_another_model_under_the_version_s_name_is_taken_back(cluster: Cluster, server: ApiServer) -> None:
+    with kserve(cluster):
+        deploy(server, "library_docs", 1, ROOT, 30, digest="sha256:library_docs_v1")
+        with pytest.raises(IntegrityError, match="answers with digest sha256:library_docs_v2, and the registry has x"):
+            deploy(server, "library_docs", 2, ROOT, 30, digest="x")
+    assert uri(cluster) == f"{ROOT}/library_docs/v0001/"
+
+
+def test_what_someone_else_applies_meanwhile_is_left(cluster: Cluster, server: ApiServer) -> None:
+    def ask() -> None:
+        apply_as(cluster, "kubectl", 3)
+
+    with kserve(cluster), pytest.raises(Conflict, match=r"someone else applied .*/v0003/ meanwhile"):
+        deploy(server, "library_docs", 2, ROOT, 30, ask=ask)
+    assert (uri(cluster), noted(cluster)) == (f"{ROOT}/library_docs/v0003/", None)
+
+
+def test_an_interrupt_takes_it_back_at_once(cluster: Cluster, server: ApiServer) -> None:
+    def ask() -> None:
+        raise KeyboardInterrupt
+
+    with kserve(cluster):
+        deploy(server, "library_docs", 1, ROOT, 30)
+        with pytest.raises(KeyboardInterrupt):
+            deploy(server, "library_docs", 2, ROOT, 30, ask=ask)
+    assert (uri(cluster), noted(cluster)) == (f"{ROOT}/library_docs/v0001/", None)
+
+
+PROGRAM = """
+import sys
+from fairlead.cluster.api_server import ApiServer
+from fairlead.cluster.deployment import deploy
+deploy(ApiServer.connect("it", "name one"), "library_docs", 2, sys.argv[1], 600, lambda line: print(line, flush=True))
+"""
+
+
+def test_a_step_that_was_killed_knows_what_served_when_it_is_run_again(cluster: Cluster, server: ApiServer) -> None:
+    with kserve(cluster, v0002=BROKEN["no room"][0]):
+        deploy(server, "library_docs", 1, ROOT, 30)
+        process = subprocess.Popen([sys.executable, "-c", PROGRAM, ROOT], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert "applied InferenceService" in process.stdout.readline()
+        process.kill()
+        process.wait()
+        assert uri(cluster) == f"{ROOT}/library_docs/v0002/"
+        with pytest.raises(ClusterError, match=r"Unschedulable.*v0001/ is served again"):
+            deploy(server, "library_docs", 2, ROOT, 0.2)
+    assert (uri(cluster), noted(cluster)) == (f"{ROOT}/library_docs/v0001/", None)

@@ -1,6 +1,7 @@
 """`fairlead deploy`: put a version on a cluster that no GitOps looks after."""
 
 import sys
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -21,6 +22,9 @@ def deploy(
     priority_class: Annotated[
         str, typer.Option("--priority-class", help="Name of the PriorityClass of its pods.")
     ] = "fairlead-serving",
+    force_conflicts: Annotated[
+        bool, typer.Option("--force-conflicts", help="Take over fields that another manager applied.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Apply the InferenceService of a version and wait until it answers as that version; else take it back."""
@@ -37,10 +41,9 @@ def deploy(
         version = registry.resolve(ModelRef.parse(ref))
     server = ApiServer.connect("deploy: it", "name one by KUBECONFIG")
     root = f"{places.store_url().rstrip('/')}/models"
+    wanted = (server, version.project, version.number, root, timeout, partial(print, file=sys.stderr))
     shared = Shared(storage_container, priority_class)
-    answer = put(
-        server, version.project, version.number, root, timeout, lambda line: print(line, file=sys.stderr), shared
-    )
+    answer = put(*wanted, digest=version.digest, shared=shared, force_conflicts=force_conflicts)
     if as_json:
         print_json({"project": version.project, "version": answer.version, "namespace": server.namespace})
     else:

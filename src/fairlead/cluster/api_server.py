@@ -76,10 +76,17 @@ class ApiServer:
         query = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
         return self._patiently("PATCH", path, query, body, MERGE_PATCH)
 
-    def apply(self, path: str, body: Object) -> Object:
-        """Server-side apply: make the object, or the fields of it that `body` names, whoever had set them."""
-        query = {"fieldManager": MANAGER, "fieldValidation": "Strict", "force": "true"}
+    def apply(self, path: str, body: Object, force: bool = False) -> Object:
+        """Server-side apply: make the object, or the fields of it that `body` names.
+
+        Raises Conflict when another manager owns one that would change, unless `force` takes it over.
+        """
+        query = {"fieldManager": MANAGER, "fieldValidation": "Strict", "force": "true" if force else "false"}
         return self._patiently("PATCH", path, query, body, APPLY_PATCH)
+
+    def within(self, namespace: str) -> "ApiServer":
+        """The same API server, in another namespace."""
+        return ApiServer(self._client, namespace)
 
     def get_once(self, path: str) -> Object:
         """The object at `path`, without patience: for who asks again anyway."""
@@ -189,7 +196,7 @@ def _error(path: str, status: int, message: str) -> FairleadError:
     if status in (401, 403):
         return ConfigError(
             f"Kubernetes: this step may not do what it must ({said}); "
-            "bind the roles of manifests/base/runner/training.yaml to its service account"
+            "bind the roles of manifests/base/runner and base/deployer to its account"
         )
     if status == 404:
         return NotFound(f"Kubernetes: there is no {path}; check the names and what is installed")

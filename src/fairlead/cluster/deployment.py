@@ -1,26 +1,22 @@
-"""A version put on a cluster without GitOps: applied, waited for until it answers, taken back when it does not."""
+"""A version put on a cluster without GitOps: applied, waited for until it answers, taken back when it does not.
+
+    note what serves ──► apply ──► follow until this very version answers ──► forget the note
+                                   └─ cannot, or too late ──► apply what served, wait for it ──┘
+
+The same again changes nothing. Killed anywhere and run again it goes on from where it was: the note tells what served.
+"""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 
+from fairlead.cluster import underway
 from fairlead.cluster.api_server import ApiServer, Object
-from fairlead.cluster.inference_service import API_VERSION, SHARED, Shared, inference_service
-from fairlead.cluster.trouble import pods_of, trouble
-from fairlead.errors import ClusterError, ConfigError, FairleadError, NotFound
+from fairlead.cluster.endpoint import Answering, Ask, answering
+from fairlead.cluster.inference_service import API_VERSION, SHARED, Shared, inference_service, served_uri
+from fairlead.cluster.releases import ADDRESS
+from fairlead.cluster.rollout import SECONDS_BETWEEN_LOOKS, Say, Superseded, Target, wait_until_served
+from fairlead.errors import ClusterError, Conflict, FairleadError, NotFound
 from fairlead.names import kubernetes_name, version_name
-
-SECONDS_BETWEEN_LOOKS = 1.0
-# What is fatal must be seen so often, or a pod that is being replaced would be taken for it.
-LOOKS_TO_BE_SURE = 3
-
-
-@dataclass(frozen=True)
-class Answering:
-    """What an endpoint says it serves."""
-
-    version: str
-    digest: str | None
 
 
 def deploy(
@@ -29,37 +25,35 @@ def deploy(
     number: int,
     root: str,
     timeout_seconds: float,
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = lambda line: None,
+    *,
+    digest: str | None = None,
+    ask: Ask | None = None,
     shared: Shared = SHARED,
+    force_conflicts: bool = False,
 ) -> Answering:
     """Serve a version and wait until the endpoint itself answers as that version; the same again changes nothing.
 
-    `root` is the store's `s3://.../models`. When it does not come up within `timeout_seconds`, or cannot, what was
-    served before is applied again and ClusterError says why.
+    `root` is the store's `s3://.../models`; with `digest` the answer must have it; `ask` asks the endpoint, by default
+    through the API server. When it does not come up within `timeout_seconds`, or cannot, what was served before is
+    applied again and waited for, and ClusterError says why. Raises Conflict when the fields belong to another manager
+    and `force_conflicts` is not set, or when someone else applies another version meanwhile.
     """
-    wanted = inference_service(project, number, root, shared)
-    before = present(server, kubernetes_name(project))
-    server.apply(_path(server, kubernetes_name(project)), wanted)
-    say(f"applied InferenceService {kubernetes_name(project)} with {version_name(project, number)}")
+    wanted, name = inference_service(project, number, root, shared), kubernetes_name(project)
+    ask = ask or partial(answering, server, project)
+    target = Target(name, version_name(project, number), served_uri(wanted), digest, ask)
+    before = underway.before(server, name, present(server, name))
+    underway.note(server, name, project, target.uri, before)
     try:
-        return _wait(server, project, number, timeout_seconds, say)
-    except ClusterError as error:
-        restored = _take_back(server, project, before)
-        raise ClusterError(f"deploy: {version_name(project, number)}: {error}; {restored}") from error
-
-
-def answering(server: ApiServer, project: str) -> Answering | None:
-    """What the endpoint says of itself, asked through the API server; None while it does not answer."""
-    name = kubernetes_name(project)
-    path = f"/api/v1/namespaces/{server.namespace}/services/{name}-predictor:80/proxy/v2/models/{name}"
-    try:
-        said = server.get_once(path)
-    except ConfigError:
-        raise
+        server.apply(_path(server, name), wanted, force=force_conflicts)
+    except Conflict as error:
+        underway.forget(server, name)
+        raise _owned(name, error) from error
     except FairleadError:
-        return None
-    versions = said.get("versions") or []
-    return Answering(str(versions[0]), (said.get("parameters") or {}).get("digest")) if versions else None
+        underway.forget(server, name)
+        raise
+    say(f"applied InferenceService {server.namespace}/{name} with {target.version}")
+    return _finish(server, target, before, timeout_seconds, say)
 
 
 def present(server: ApiServer, name: str) -> Object | None:
@@ -70,43 +64,63 @@ def present(server: ApiServer, name: str) -> Object | None:
         return None
 
 
-def served_uri(found: Object) -> str:
-    """The address of the version that an InferenceService names."""
-    return str(found["spec"]["predictor"].get("model", {}).get("storageUri", ""))
+def _finish(server: ApiServer, target: Target, before: Object | None, timeout_seconds: float, say: Say) -> Answering:
+    """Wait for what was applied, or take it back."""
+    try:
+        answer = wait_until_served(server, target, timeout_seconds, say)
+    except Superseded as error:
+        underway.forget(server, target.name)
+        raise Superseded(f"deploy: {target.version}: {error}") from error
+    except FairleadError as error:
+        try:
+            restored = _take_back(server, target, before, timeout_seconds)
+        except FairleadError as second:
+            raise ClusterError(
+                f"deploy: {target.version}: {error}; taking it back failed too ({second}), run again"
+            ) from error
+        raise type(error)(f"deploy: {target.version}: {error}; {restored}") from error
+    except BaseException:
+        # Told to end, with seconds left: what served is applied, and not waited for.
+        _restore(server, target, before)
+        raise
+    underway.forget(server, target.name)
+    return answer
 
 
-def _wait(
-    server: ApiServer, project: str, number: int, timeout_seconds: float, say: Callable[[str], None]
-) -> Answering:
-    deadline, reason, fatal_looks = time.monotonic() + timeout_seconds, "", 0
+def _take_back(server: ApiServer, target: Target, before: Object | None, timeout_seconds: float) -> str:
+    """Bring back what served, and wait until it answers; what was done, in words."""
+    _restore(server, target, before)
+    if before is None:
+        return "nothing was served before, so it was removed again"
+    uri = served_uri(before)
+    if uri == target.uri:
+        return "nothing else was served before, so it was left as it was"
+    match, deadline = ADDRESS.fullmatch(uri), time.monotonic() + timeout_seconds
+    version = version_name(match["project"], int(match["number"])) if match else ""
     while True:
-        found = answering(server, project)
-        if found is not None and found.version == version_name(project, number):
-            return found
-        seen, is_fatal = trouble(server, pods_of(server, kubernetes_name(project)))
-        if seen and seen != reason:
-            say(seen)
-        reason, fatal_looks = seen, fatal_looks + 1 if is_fatal else 0
-        if fatal_looks >= LOOKS_TO_BE_SURE:
-            raise ClusterError(reason)
+        found = target.ask()
+        # An address that is not of our form tells no name.
+        if found is not None and (found.version == version or not version):
+            return f"{uri} is served again"
         if time.monotonic() > deadline:
-            other = f"the endpoint still answers as {found.version}" if found else "the endpoint does not answer"
-            raise ClusterError(f"{other} after {timeout_seconds:.0f} s" + (f" ({reason})" if reason else ""))
+            return f"{uri} is applied again, and does not answer yet; see fairlead status"
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def _take_back(server: ApiServer, project: str, before: Object | None) -> str:
-    path = _path(server, kubernetes_name(project))
+def _restore(server: ApiServer, target: Target, before: Object | None) -> None:
+    path = _path(server, target.name)
     if before is None:
         server.delete(path)
-        return "nothing was served before, so it was removed again"
-    # Field by field what this manager had applied; what others own stays theirs.
-    kept = {name: before["metadata"][name] for name in ("labels", "annotations") if name in before["metadata"]}
-    metadata = {"name": before["metadata"]["name"], **kept}
-    server.apply(
-        path, {"apiVersion": API_VERSION, "kind": "InferenceService", "metadata": metadata, "spec": before["spec"]}
+    else:
+        server.apply(path, {"apiVersion": API_VERSION, "kind": "InferenceService", **before}, force=True)
+    underway.forget(server, target.name)
+
+
+def _owned(name: str, error: Conflict) -> Conflict:
+    return Conflict(
+        f"deploy: InferenceService {name} is managed by someone else ({error}); propose the version to git instead "
+        "(fairlead promote, deploy.mode gitops), or take the fields over with --force-conflicts"
     )
-    return f"{served_uri(before)} is served again"
 
 
 def _path(server: ApiServer, name: str) -> str:

@@ -87,7 +87,9 @@ NEEDS = (
 # Group, resource and verb of everything that our commands do in a namespace, with who does it.
 PERMISSIONS = (
     ("serving.kserve.io", "inferenceservices", "patch", "fairlead deploy --direct"),
+    ("serving.kserve.io", "inferenceservices", "watch", "fairlead deploy --direct"),
     ("serving.kserve.io", "inferenceservices", "get", "fairlead status"),
+    ("", "configmaps", "patch", "fairlead deploy --direct"),
     ("", "services/proxy", "get", "fairlead status"),
     ("", "pods", "list", "fairlead status"),
     ("", "pods/log", "get", "the reason of a crash"),
@@ -178,4 +180,4 @@ def _permission(server: ApiServer, group: str, resource: str, verb: str, user: s
     if allowed:
         return Finding(f"{verb} {resource}", "ok", f"allowed in namespace {server.namespace}")
     where = f"not allowed in namespace {server.namespace}; {user} needs it"
-    return Finding(f"{verb} {resource}", "note", where, "bind the roles of manifests/base/runner")
+    return Finding(f"{verb} {resource}", "note", where, "bind the role of manifests/base/deployer")

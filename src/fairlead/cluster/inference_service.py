@@ -60,6 +60,11 @@ def storage_uri(project: str, number: int, root: str) -> str:
     return f"{root.rstrip('/')}/{project}/v{number:04d}/"
 
 
+def served_uri(found: Object) -> str:
+    """The address of the version that an InferenceService names."""
+    return str(found["spec"]["predictor"].get("model", {}).get("storageUri", ""))
+
+
 def _predictor(address: str, shared: Shared) -> Object:
     return {
         "storageContainerName": shared.storage_container,

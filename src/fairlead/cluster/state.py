@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 from fairlead.cluster.api_server import ApiServer
-from fairlead.cluster.deployment import answering, present, served_uri
+from fairlead.cluster.deployment import present
+from fairlead.cluster.endpoint import answering
 from fairlead.cluster.gitops import Repository
+from fairlead.cluster.inference_service import served_uri
 from fairlead.cluster.promotion import read_release
 from fairlead.cluster.releases import ADDRESS
-from fairlead.cluster.trouble import pods_of, trouble
+from fairlead.cluster.trouble import pods_of, trouble, warnings_of
 from fairlead.names import kubernetes_name, version_name
 
 
@@ -52,7 +54,7 @@ def state(
     name = kubernetes_name(project)
     found, answer = present(server, name), answering(server, project)
     applied = _version(served_uri(found)) if found else None
-    why = trouble(server, pods_of(server, name))[0] if found else ""
+    why = trouble(server, pods_of(server, name), warnings_of(server))[0] if found else ""
     return State(desired, applied, answer.version if answer else None, why)
 
 

@@ -21,10 +21,14 @@ def pods_of(server: ApiServer, name: str) -> list[Object]:
     return sorted(found, key=lambda pod: str(pod["metadata"].get("creationTimestamp")), reverse=True)
 
 
-def trouble(server: ApiServer, found: Sequence[Object]) -> tuple[str, bool]:
-    """What keeps the newest pod from answering, and whether waiting is in vain; empty when nothing is known to."""
+def trouble(server: ApiServer, found: Sequence[Object], events: Sequence[Object]) -> tuple[str, bool]:
+    """What keeps the newest pod from answering, and whether waiting is in vain; empty when nothing is known to.
+
+    `found` are the model's pods, the newest first, and `events` warnings of the namespace.
+    """
+    events = sorted(events, key=_time, reverse=True)
     if not found:
-        return _unmade(server), False
+        return _unmade(events), False
     pod = found[0]
     name = pod["metadata"]["name"]
     for container in _statuses(pod):
@@ -35,7 +39,7 @@ def trouble(server: ApiServer, found: Sequence[Object]) -> tuple[str, bool]:
     reason, message = pods.waits_for(pod)
     if reason:
         return f"pod {name}: {reason}: {message}", reason in pods.STUCK
-    return _unready(server, name), False
+    return _unready(events, name), False
 
 
 def _statuses(pod: Object) -> list[Object]:
@@ -66,30 +70,31 @@ def _last_lines(server: ApiServer, pod: str, container: str) -> str:
     return f"; its last lines: {said[-500:]}" if said else ""
 
 
-def _unmade(server: ApiServer) -> str:
+def warnings_of(server: ApiServer) -> Sequence[Object]:
+    """Warnings of the namespace; none when they may not be read."""
+    try:
+        return items(server.get(f"/api/v1/namespaces/{server.namespace}/events", fieldSelector="type=Warning"))
+    except FairleadError:
+        return []
+
+
+def _unmade(events: Sequence[Object]) -> str:
     """Why there is no pod: a quota, a webhook, a missing account; Kubernetes says it in events only."""
-    for event in _events(server):
+    for event in events:
         if event.get("reason") == "FailedCreate":
             return f"no pod was made: {_message(event)}"
     return ""
 
 
-def _unready(server: ApiServer, pod: str) -> str:
-    for event in _events(server):
+def _unready(events: Sequence[Object], pod: str) -> str:
+    for event in events:
         if event.get("reason") in PROBE_REASONS and (event.get("involvedObject") or {}).get("name") == pod:
             return f"pod {pod}: it runs and is not ready: {_message(event)}"
     return ""
 
 
-def _events(server: ApiServer) -> list[Object]:
-    """Warnings of the namespace, the newest first."""
-    try:
-        found = items(server.get(f"/api/v1/namespaces/{server.namespace}/events", fieldSelector="type=Warning"))
-    except FairleadError:
-        return []
-    return sorted(
-        found, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""), reverse=True
-    )
+def _time(event: Object) -> str:
+    return str(event.get("lastTimestamp") or event.get("eventTime") or "")
 
 
 def _message(event: Object) -> str:
