@@ -17,6 +17,9 @@ from serving.failures import BodyTooSlow, InvalidRequest, TooLarge, UnreadableCo
 MAX_BODY_BYTES = 32 << 20
 # A body that stops on its way would hold its place for ever.
 BODY_SECONDS = 30.0
+# Milliseconds that the caller will wait for the answer.
+TIMEOUT_HEADER = b"x-request-timeout-ms"
+MAX_TIMEOUT_MS = 3_600_000
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -57,6 +60,20 @@ class Request:
         """Length of the body, as the client says; 0 where it says nothing."""
         length = self.header(b"content-length")
         return int(length) if length and length.isdigit() and len(length) < 20 else 0
+
+    @property
+    def deadline_seconds(self) -> float | None:
+        """How long the caller waits for the answer. Raises InvalidRequest."""
+        value = self.header(TIMEOUT_HEADER)
+        if value is None:
+            return None
+        milliseconds = int(value) if value.isdigit() and len(value) < 10 else 0
+        if not 1 <= milliseconds <= MAX_TIMEOUT_MS:
+            raise InvalidRequest(
+                f"{TIMEOUT_HEADER.decode()}: {value.decode('latin-1')[:40]!r} is no number of milliseconds "
+                f"from 1 to {MAX_TIMEOUT_MS:,}; correct it"
+            )
+        return milliseconds / 1000
 
     async def body(self) -> bytes:
         """The whole body. Raises TooLarge before more than MAX_BODY_BYTES are held, ClientLeft when it is cut.

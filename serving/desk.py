@@ -115,17 +115,19 @@ class Desk:
             for observer in self.observers:
                 observer.ended(exchange)
 
-    async def _ask(self, exchange: Exchange, served: Model, question: Question, seconds: float | None) -> Answered:
-        exchange.asked = now = time.perf_counter()
+    def asked(self, exchange: Exchange) -> None:
+        """Tell who observes that a request is read and valid, and the model is asked now."""
+        exchange.asked = time.perf_counter()
         for observer in self.observers:
             observer.asked(exchange)
-        left = None if seconds is None else seconds - (now - exchange.started)
+
+    async def _ask(self, exchange: Exchange, served: Model, question: Question, seconds: float | None) -> Answered:
+        self.asked(exchange)
+        left = None if seconds is None else seconds - (exchange.asked - exchange.started)
         answers = await _answers(served, question, left)
         exchange.done = time.perf_counter()
         stamp = Stamp(exchange.model, served.manifest, served.variant)
-        answered = Answered(question, answers, stamp, interface_of(served))
-        # What was written is no prediction that a true label could be told for: it is not kept.
-        exchange.answered = answered if question.generation is None else None
+        exchange.answered = answered = Answered(question, answers, stamp, interface_of(served))
         return answered
 
 

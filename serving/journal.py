@@ -5,11 +5,13 @@ from typing import Any
 
 from fairlead import places
 from fairlead.formats.digests import of_bytes
+from fairlead.inference.generation import Continuation
 from fairlead.predictions.config import PredictionLogConfig
 from fairlead.predictions.events import Answered
 from fairlead.predictions.log import PredictionLog
 from fairlead.storage import open_store
 from serving import metrics
+from serving.answers import Answer
 from serving.exchange import Exchange, Observer
 from serving.kserve_metrics import KserveMetrics
 from serving.metrics_observers import RequestMetrics
@@ -18,6 +20,9 @@ from serving.tracing import open_traces
 
 # With the seconds of the drain before it, within what a pod is given to end.
 SECONDS_TO_WRITE = 4.0
+# The form that a continuation is kept in, by the setting of texts.
+KEPT = {"none": "", "hash": "text_sha256", "full": "text"}
+WRITTEN = {"text", "text_sha256"}
 
 
 class PredictionJournal:
@@ -38,7 +43,7 @@ class PredictionJournal:
         answered = exchange.answered
         if answered is None:
             return
-        stamp, items = answered.stamp, answered.question.items
+        stamp, items, generation = answered.stamp, answered.question.items, answered.question.generation
         manifest = stamp.manifest
         # Token ids are no text, and what they stand for is as private as one.
         texts = [item for item in items if isinstance(item, str)]
@@ -54,9 +59,10 @@ class PredictionJournal:
                 task=manifest.training.task,
                 seconds=exchange.done - exchange.started,
                 # Not the answers themselves: these hold a probability for every class.
-                answers=[answer.to_dict() for answer in answered.answers],
+                answers=[self._said(answer) for answer in answered.answers],
                 texts=texts if kept == "full" else None,
                 digests=[of_bytes(text.encode()) for text in texts] if kept == "hash" else None,
+                parameters={} if generation is None else generation.to_dict(),
             )
         )
         metrics.LOG_PENDING.set(self.log.pending)
@@ -64,6 +70,13 @@ class PredictionJournal:
     def close(self) -> None:
         """Write what waits."""
         self.log.close(SECONDS_TO_WRITE)
+
+    def _said(self, answer: Answer) -> dict[str, Any]:
+        """The answer; what a language model wrote is as private as what it was given."""
+        if not isinstance(answer, Continuation):
+            return answer.to_dict()
+        left_out = WRITTEN - {KEPT[self._text]}
+        return {name: value for name, value in answer.to_record().items() if name not in left_out}
 
 
 class Journal:

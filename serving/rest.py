@@ -9,7 +9,6 @@ import orjson
 import fairlead
 from fairlead.inference.loading import Model
 from serving import openapi, v1, v2
-from serving.answers import Stamp
 from serving.asgi import (
     JSON_TYPE,
     ClientLeft,
@@ -23,18 +22,16 @@ from serving.asgi import (
     Send,
     json_response,
 )
-from serving.completions import CompletionsDoor
 from serving.control import Control
 from serving.desk import LARGE_BODY_BYTES, Desk, check_working
 from serving.failures import RETRIED, InvalidRequest, retry_after, status_of
 from serving.interface import Interface, interface_of
 from serving.jsonbody import read_object
 from serving.metrics import exposed
+from serving.openai.completions import CompletionsDoor
+from serving.openai.form import ERROR_PATHS, error_body, model_entry, model_list, stamped
 from serving.questions import Question
 
-# Milliseconds that the caller will wait for the answer.
-TIMEOUT_HEADER = b"x-request-timeout-ms"
-MAX_TIMEOUT_MS = 3_600_000
 LOAD_EXAMPLE = '{"parameters": {"ref": "support_topics:3"}}'
 CLOSE = (b"connection", b"close")
 BINARY_TYPE = (b"content-type", b"application/octet-stream")
@@ -58,9 +55,11 @@ class RestDoor:
             ("GET", "/v2", self.server),
             ("GET", "/v2/health/live", self.live),
             ("GET", "/v2/health/ready", self.ready),
-            ("GET", "/v1/models", self.models),
+            ("GET", "/v1/models", self.v1_models),
             ("GET", "/v2/models", self.models),
-            ("GET", "/v1/models/{model}", self.model_ready),
+            ("GET", "/v1/models/{model}", self.v1_model),
+            ("GET", "/openai/v1/models", self.openai_models),
+            ("GET", "/openai/v1/models/{model}", self.v1_model),
             ("GET", "/v2/models/{model}", self.model),
             ("GET", "/v2/models/{model}/ready", self.model_ready),
             ("GET", "/v2/models/{model}/versions/{version}", self.model),
@@ -103,7 +102,7 @@ class RestDoor:
             raise
         except Exception as error:
             unread = request.watcher is None and request.num_bytes >= LARGE_BODY_BYTES
-            response = failed(error, unread)
+            response = failed(error, unread, request.scope["path"])
             await response.send(send, *self._closing(response.headers))
 
     def _closing(self, headers: Sequence[tuple[bytes, bytes]]) -> Sequence[tuple[bytes, bytes]]:
@@ -113,26 +112,26 @@ class RestDoor:
         """V1 predict."""
 
         async def read(interface: Interface) -> tuple[Question, float | None]:
-            seconds = _timeout(request)
+            seconds = request.deadline_seconds
             return v1.read(read_object(await request.body(), v1.EXAMPLE), interface), seconds
 
         answered = await self.desk.answer(
             "v1", request.parts["model"], "", read, request.header_text, request.num_bytes
         )
         body = orjson.dumps(v1.written(answered.question, answered.answers, answered.stamp))
-        return Response(body, headers=[JSON_TYPE, *_stamped(answered.stamp)])
+        return Response(body, headers=[JSON_TYPE, *stamped(answered.stamp)])
 
     async def infer(self, request: Request) -> Response:
         """V2 infer, with or without a version."""
 
         async def read(interface: Interface) -> tuple[Question, float | None]:
-            seconds = _timeout(request)
+            seconds = request.deadline_seconds
             return v2.read(await request.body(), request.header(v2.JSON_LENGTH), interface), seconds
 
         model, version = request.parts["model"], request.parts.get("version", "")
         answered = await self.desk.answer("v2", model, version, read, request.header_text, request.num_bytes)
         body, size = v2.written(answered)
-        headers = _stamped(answered.stamp)
+        headers = stamped(answered.stamp)
         if size is None:
             return Response(body, headers=[JSON_TYPE, *headers])
         return Response(body, headers=[BINARY_TYPE, (v2.JSON_LENGTH, b"%d" % size), *headers])
@@ -163,6 +162,21 @@ class RestDoor:
     async def models(self, _: Request) -> Response:
         """Names of the models."""
         return json_response({"models": self.desk.models().names()})
+
+    async def v1_models(self, _: Request) -> Response:
+        """The same, and as OpenAI's clients look for it at this address."""
+        models = self.desk.models()
+        return json_response({"models": models.names(), **model_list(models)})
+
+    async def openai_models(self, _: Request) -> Response:
+        """The models in OpenAI's form."""
+        return json_response(model_list(self.desk.models()))
+
+    async def v1_model(self, request: Request) -> Response:
+        """Whether a model answers, and as OpenAI's clients look for it at this address."""
+        name, served = request.parts["model"], self._served(request)
+        check_working(served)
+        return json_response({"name": name, "ready": True, **model_entry(served, name)})
 
     async def model(self, request: Request) -> Response:
         """A model's metadata."""
@@ -211,30 +225,15 @@ def server_metadata() -> dict[str, Any]:
     return {"name": "fairlead", "version": fairlead.__version__, "extensions": extensions}
 
 
-def failed(error: Exception, unread: bool = False) -> Response:
+def failed(error: Exception, unread: bool = False, path: str = "") -> Response:
     """A failure as one JSON sentence with its status; `unread`: much of the body may still be on its way."""
     if isinstance(error, NoRoute):
-        allow = [(b"allow", ", ".join(error.allowed).encode())] if error.allowed else []
-        return json_response({"error": str(error)}, 405 if error.allowed else 404, *allow)
-    status, _, sentence = status_of(error)
-    headers = [(b"retry-after", retry_after(error).encode())] if status in RETRIED else []
-    if status in UNREAD or unread:
-        headers.append(CLOSE)
-    return json_response({"error": sentence}, status, *headers)
-
-
-def _stamped(stamp: Stamp) -> list[tuple[bytes, bytes]]:
-    return [(name.encode(), value.encode()) for name, value in stamp.headers()]
-
-
-def _timeout(request: Request) -> float | None:
-    value = request.header(TIMEOUT_HEADER)
-    if value is None:
-        return None
-    milliseconds = int(value) if value.isdigit() and len(value) < 10 else 0
-    if not 1 <= milliseconds <= MAX_TIMEOUT_MS:
-        raise InvalidRequest(
-            f"{TIMEOUT_HEADER.decode()}: {value.decode('latin-1')[:40]!r} is no number of milliseconds "
-            f"from 1 to {MAX_TIMEOUT_MS:,}; correct it"
-        )
-    return milliseconds / 1000
+        status, sentence = 405 if error.allowed else 404, str(error)
+        headers = [(b"allow", ", ".join(error.allowed).encode())] if error.allowed else []
+    else:
+        status, _, sentence = status_of(error)
+        headers = [(b"retry-after", retry_after(error).encode())] if status in RETRIED else []
+        if status in UNREAD or unread:
+            headers.append(CLOSE)
+    body = error_body(status, sentence) if path in ERROR_PATHS else {"error": sentence}
+    return json_response(body, status, *headers)

@@ -225,7 +225,7 @@ def test_health_and_lists(server: Server) -> None:
     assert server.get("/").json() == {"status": "alive"}
     assert server.get("/v2/health/live").json() == {"live": True}
     assert server.get("/v2/health/ready").json() == {"ready": True}
-    assert server.get("/v1/models").json() == {"models": ["support-topics"]}
+    assert server.get("/v1/models").json()["models"] == ["support-topics"]
     assert server.get("/v1/models/support-topics").json() == {"name": "support-topics", "ready": True}
     assert server.get("/v2").json()["name"] == "fairlead"
     assert "request_predict_seconds" in server.get("/metrics").text

@@ -15,10 +15,15 @@ import pytest
 from fairlead.inference.config import GenerationConfig, ServingConfig
 from fairlead.inference.generation import Writer
 from fairlead.inference.repository import Repository
-from fairlead.names import CHAMPION
+from fairlead.names import CHAMPION, ModelRef
+from fairlead.predictions.config import PredictionLogConfig, TextName
+from fairlead.predictions.log import PredictionLog
 from fairlead.registry import open_registry
+from fairlead.reproduction.replay import replay
+from fairlead.storage import open_store
 from serving.control import Control
 from serving.desk import Desk
+from serving.journal import PredictionJournal
 from serving.options import Wanted
 from serving.rest import RestDoor
 from serving.starting import load_models
@@ -177,6 +182,36 @@ def test_a_promotion_reaches_a_language_model_and_breaks_no_stream(tmp_path: Pat
     run(ask)
 
 
+def test_what_is_written_is_kept_as_texts_are_and_can_be_written_again(tmp_path: Path, home: Path) -> None:
+    register_version(tmp_path, 1, "nonsense", make_language_version)
+    with open_registry() as registry:
+        version = registry.resolve(ModelRef.parse("nonsense"))
+
+    async def ask(kept: TextName) -> list[dict[str, Any]]:
+        log = PredictionLog(open_store(str(tmp_path / kept)), PredictionLogConfig(text=kept))
+        async with opened("nonsense") as doors:
+            doors.desk.observers.append(PredictionJournal(log))
+            body = {"model": "nonsense", "prompt": PROMPT, "max_tokens": 8, "n": 2}
+            whole = await doors.client.post(PATHS[0], json=body)
+            stream = await doors.client.post(PATHS[0], json=body | {"stream": True})
+            v1 = await doors.client.post("/v1/models/nonsense:predict", json={"instances": [PROMPT]})
+            ids = [one.headers["x-fairlead-prediction-id"] for one in (whole, stream, v1)]
+            assert [len(log.get(id).events()) for id in ids] == [2, 2, 1]
+        log.close()
+        if kept == "full":
+            assert [one["data"]["answer"]["text"] for one in log.get(ids[0]).events()] == [
+                choice["text"] for choice in whole.json()["choices"]
+            ]
+        for id in ids:
+            again = replay(version, events := log.get(id).events(), [PROMPT] * len(log.get(id).answers))
+            assert again.verdict == "same" and events[0]["data"]["answer"]["num_prompt_tokens"] == len(PROMPT)
+        return [{**log.get(id).events()[0]["data"]["answer"]} for id in ids]
+
+    for kept, names in (("none", set()), ("hash", {"text_sha256"}), ("full", {"text"})):
+        for answer in asyncio.run(asyncio.wait_for(ask(kept), 120)):
+            assert set(answer) == {"num_prompt_tokens", "num_tokens", "finish_reason", *names}
+
+
 def _promote(number: int) -> None:
     with open_registry() as registry:
         registry.set_alias("nonsense", CHAMPION, number)
@@ -190,10 +225,10 @@ MISTAKES: dict[str, tuple[dict[str, Any], int, str]] = {
     "empty prompt": ({"prompt": ""}, 400, "prompt"),
     "no prompts": ({"prompt": []}, 400, "prompt"),
     "token ids": ({"prompt": [1, 2]}, 400, "prompt"),
-    "no tokens": ({"max_tokens": 0}, 400, "max_new_tokens"),
+    "no tokens": ({"max_tokens": 0}, 400, "max_tokens"),
     "hot": ({"temperature": 1e9}, 400, "temperature"),
     "unknown field": ({"beam": 3}, 400, "beam"),
-    "several answers": ({"n": 2}, 400, "n:"),
+    "too many answers": ({"n": 33}, 400, "n:"),
     "stream of another type": ({"stream": "yes"}, 400, "stream"),
     "a stream of nobody": ({"stream": True, "model": "other"}, 404, "other"),
 }
@@ -208,7 +243,7 @@ def test_mistakes_are_named(folder: Path, tmp_path: Path) -> None:
                 body = {"model": "nonsense", "prompt": PROMPT, "max_tokens": 1} | changes
                 response = await doors.client.post(PATHS[0], json=body)
                 assert response.status_code == status, (case, response.text)
-                assert word in response.json()["error"], (case, response.text)
+                assert word in response.json()["error"]["message"], (case, response.text)
             many = await doors.client.post("/v1/models/nonsense:predict", json={"instances": [PROMPT] * 33})
             assert many.status_code == 400 and "33 prompts" in many.json()["error"]
             for parameters in ({"max_new_tokens": 0}, {"beam": 1}, {"probabilities": True}):

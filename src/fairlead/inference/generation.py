@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from fairlead.errors import ConfigError, IntegrityError
+from fairlead.formats.digests import of_bytes
 from fairlead.formats.model import ModelManifest, verify
 from fairlead.inference.config import GenerationConfig
 from fairlead.inference.sampling import Sampler
@@ -50,6 +51,16 @@ class Continuation:
     def to_dict(self) -> dict[str, str]:
         """By the name of the signature's output."""
         return {"text": self.text}
+
+    def to_record(self) -> dict[str, Any]:
+        """What a log may keep of it."""
+        return {
+            "text": self.text,
+            "text_sha256": of_bytes(self.text.encode()),
+            "num_prompt_tokens": self.num_prompt_tokens,
+            "num_tokens": self.num_tokens,
+            "finish_reason": self.ended,
+        }
 
 
 @dataclass

@@ -71,7 +71,8 @@ class Answered:
     seconds: float
     """From the question read to the answer at hand."""
     answers: Sequence[Mapping[str, Any]]
-    """One a text, by the names of the signature's outputs: label and probability, or others."""
+    """One a text, by the names of the signature's outputs: label and probability, or others; of a continuation its
+    counts of tokens, the reason of its end, and its text or the text's SHA-256 where texts are kept so."""
     texts: Sequence[str] | None = None
     """The texts, where they are kept."""
     digests: Sequence[str] | None = None
@@ -81,7 +82,8 @@ class Answered:
 
     def num_text_bytes(self) -> int:
         """About how much memory the texts take."""
-        return sum(map(len, self.texts or ()))
+        written = sum(len(answer.get("text", "")) for answer in self.answers)
+        return written + sum(map(len, self.texts or ()))
 
     @property
     def source(self) -> str:

@@ -74,24 +74,28 @@ def replay(
         folder = fetch_version(f"{version.project}:{version.number}")
     except UserError as error:
         raise BrokenLink(f"{version.name}: the link 'files' is broken: {error}", "files") from error
+    recorded = [event["data"]["answer"] for event in events]
     if version.manifest.training.writes_text:
-        here = _continue(folder, texts, first.get("parameters", {}))
+        here = _continue(folder, texts, first.get("parameters", {}), recorded)
     else:
         from fairlead.inference.engine import Engine
 
         here = [answer.to_dict() for answer in Engine.load(folder, first["variant"]).predict(texts)]
-    recorded = [event["data"]["answer"] for event in events]
     apart = max(distance(before, now) for before, now in zip(recorded, here, strict=True))
     verdict: Verdict = "different" if math.isinf(apart) else "same" if apart <= tolerance else "close"
     return Replay(first["prediction_id"], version.name, first["variant"], verdict, recorded, here, apart, tolerance)
 
 
-def _continue(folder: Any, prompts: Sequence[str], parameters: dict[str, Any]) -> list[dict[str, Any]]:
+def _continue(
+    folder: Any, prompts: Sequence[str], parameters: dict[str, Any], recorded: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """What of each continuation was recorded: its text, or the text's digest, or only its length and end."""
     from fairlead.inference.config import GenerationConfig
     from fairlead.inference.generation import Writer
 
     config = GenerationConfig.parse(parameters, where="parameters")
-    return [{"text": written.text} for written in Writer.load(folder).write(prompts, config)]
+    written = [one.to_record() for one in Writer.load(folder).write(prompts, config)]
+    return [{name: one[name] for name in before} for one, before in zip(written, recorded, strict=True)]
 
 
 def distance(recorded: Any, here: Any) -> float:
