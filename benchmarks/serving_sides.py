@@ -94,16 +94,17 @@ class Side:
             client.close()
 
     def _stats(self) -> list[list[str]]:
-        """Fields of /proc/<pid>/stat from the third on, of every process of its group."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = path.read_text("utf-8").rpartition(")")[2].split()
-            except OSError:
-                continue
-            if self.process and fields[2] == str(self.process.pid):
-                found.append(fields)
-        return found
+        """Fields of /proc/<pid>/stat from the third on, of its process and all that descend from it.
+
+        Workers may be in groups and sessions of their own.
+        """
+        if self.process is None:
+            return []
+        stats = _all_stats()
+        family = [str(self.process.pid)]
+        for parent in family:
+            family += [pid for pid, fields in stats.items() if fields[1] == parent]
+        return [stats[pid] for pid in family if pid in stats]
 
 
 def fairlead(name: str, version: Path, project: str, workers: int = 1) -> Side:
@@ -173,6 +174,17 @@ def _free_address() -> Address:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return Address("127.0.0.1", int(taken.getsockname()[1]))
+
+
+def _all_stats() -> dict[str, list[str]]:
+    """Fields from the third on, by process."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            found[path.parent.name] = path.read_text("utf-8").rpartition(")")[2].split()
+        except OSError:
+            continue
+    return found
 
 
 def _cpu_seconds(stat: list[str]) -> float:

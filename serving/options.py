@@ -83,7 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"processes that share the ports, each with its own copy of the models, 1 to {MAX_WORKERS}. "
         "Default: %(default)s",
     )
-    parser.add_argument("--threads", type=_count(1024), help="threads of one forward pass. Default: measured")
+    parser.add_argument("--threads", type=_count(1024), help="threads that compute. Default: one a core")
     parser.add_argument(
         "--queue-ms",
         type=_number("milliseconds", 0, 3_600_000),

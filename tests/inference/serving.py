@@ -49,8 +49,8 @@ class HeldRunner:
             raise ValueError("this text is poison")
         return self.runner.run(token_ids)
 
-    def set_threads(self, threads: int) -> None:
-        self.runner.set_threads(threads)
+    def set_threads(self, threads: int, calls: int = 1) -> None:
+        self.runner.set_threads(threads, calls)
 
 
 class Seen:

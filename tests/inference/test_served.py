@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,7 @@ def test_a_defect_beside_the_model_fails_its_batch_and_not_the_server(folder: Pa
     async def ask() -> None:
         served, runner = held(folder, observer=Broken())
         assert len(await served.predict(["my card"])) == 1, "it was answered already"
-        runner.set_threads = lambda threads: 1 / 0
+        runner.set_threads = lambda threads, calls: 1 / 0
         with pytest.raises(InferenceError, match="ZeroDivisionError"):
             await served.predict(["my card"])
         del runner.set_threads
@@ -221,7 +222,7 @@ def test_token_ids_that_the_model_has_not_are_refused(folder: Path, ids: list[li
 
 def test_models_that_share_the_machine_take_turns(folder: Path) -> None:
     async def ask() -> None:
-        workers, config = Workers(), ServingConfig(queue_milliseconds=60_000)
+        workers, config = Workers(cores=1), ServingConfig(queue_milliseconds=60_000)
         (one, runner), (other, other_runner) = (held(folder, config, workers) for _ in range(2))
         runner.free.clear()
         asked = [asyncio.create_task(one.predict([LONG])) for _ in range(80)]
@@ -281,3 +282,27 @@ def test_what_is_set_is_not_measured(folder: Path) -> None:
     capacity = served.capacity
     assert (capacity.threads, capacity.batch_tokens, capacity.wait_seconds) == (1, 48, 0.002)
     assert len(capacity.measurements) == 2
+
+
+def test_texts_of_one_request_that_are_computed_at_the_same_time_are_all_answered(folder: Path) -> None:
+    async def ask() -> None:
+        engine, capacity = Engine.load(folder), replace(CAPACITY, calls=2, batch_tokens=MAX_LENGTH)
+        workers = Workers(cores=2)
+        served = Served("topics", engine, ServingConfig(queue_milliseconds=60_000), workers, capacity)
+        expected = engine.predict(TEXTS)
+        for answers in await asyncio.gather(*(served.predict(TEXTS) for _ in range(20))):
+            for one, other in zip(answers, expected, strict=True):
+                assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+        assert (served.room.tokens, served.room.long_tokens) == (0, 0)
+        workers.stop()
+
+    run(ask)
+
+
+def test_it_measures_how_the_cores_are_shared(folder: Path) -> None:
+    served = Served("topics", Engine.load(folder), ServingConfig(calibration_seconds=0.2, threads=2))
+    capacity = served.capacity
+    assert (capacity.calls, capacity.threads) in ((2, 1), (1, 2))
+    assert {(one.calls, one.threads) for one in capacity.measurements} >= {(1, 1), (2, 1)}
+    assert capacity.slowdown >= 1
+    served.close()

@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,17 @@ def test_a_changed_number_of_threads_changes_no_answer(version: Path, name: str)
     one = runner.run(TEXTS)
     runner.set_threads(2)
     assert np.abs(runner.run(TEXTS) - one).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["torch-fp32", "onnxruntime-int8", "openvino-fp32"])
+def test_calls_at_the_same_time_answer_what_they_were_asked(version: Path, name: str) -> None:
+    runner = opened(version, name)
+    runner.set_threads(1, calls=2)
+    asked = [TEXTS[: 1 + i % 4] for i in range(40)]
+    alone = [runner.run(batch) for batch in asked[:4]]
+    with ThreadPoolExecutor(3) as pool:
+        for index, found in enumerate(pool.map(runner.run, asked)):
+            assert np.abs(found - alone[index % 4]).max() < 1e-5
 
 
 def test_an_engine_answers_with_a_variant(version: Path) -> None:

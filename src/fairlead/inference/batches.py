@@ -1,11 +1,13 @@
 """How one model computes its batches: together, and one by one when that fails."""
 
 import logging
+import threading
 import time
 from collections.abc import Sequence
 
 from fairlead.errors import FairleadError, InferenceError
 from fairlead.inference.answers import Answer
+from fairlead.inference.capacity import Capacity
 from fairlead.inference.engine import Engine
 from fairlead.inference.jobs import Item, Job, TokenIds, hand_back
 from fairlead.inference.observing import Batch, Observer
@@ -18,16 +20,19 @@ BROKEN_AFTER = 3
 
 
 class Batches:
-    """Reads and computes for one version. `read` is called in one thread, `compute` in another."""
+    """Reads and computes for one version. `read` is called in one thread, `compute` in others, several at a time."""
 
-    def __init__(self, name: str, engine: Engine, room: Room, observer: Observer, threads: int) -> None:
+    def __init__(self, name: str, engine: Engine, room: Room, observer: Observer, capacity: Capacity) -> None:
         self.failure = ""
         """Why everything fails of late; empty while the model works."""
         self._name, self._engine, self._room, self._observer = name, engine, room, observer
-        self._threads = threads
+        self._capacity = capacity
         self._failed_batches = 0
         self._tokenize_seconds = 0.0
-        self._ended = 0.0
+        # When the last batch of each thread ended, by the thread's number.
+        self._ended: dict[int, float] = {}
+        # Texts of one request may be computed at the same time.
+        self._counting = threading.Lock()
 
     def read(self, texts: Sequence[str]) -> list[TokenIds]:
         """Token ids of texts."""
@@ -41,26 +46,18 @@ class Batches:
     def compute(self, items: list[Item]) -> None:
         """Answer the texts and hand back the jobs that are done with them."""
         started = time.perf_counter()
-        # Torch has one number for all models of a process.
-        self._engine.runner.set_threads(self._threads)
+        # Torch has one number for all models that a thread computes.
+        self._engine.runner.set_threads(self._capacity.threads, self._capacity.calls)
         answers = self._answer(items)
-        done: dict[Job, None] = {}
-        for item, answer in zip(items, answers, strict=True):
-            job = item.job
-            job.remaining -= 1
-            if isinstance(answer, Exception):
-                job.error = job.error or answer
-            else:
-                job.results[item.index] = answer
-            if not job.remaining or job.error:
-                done[job] = None
-        _mark(items, started)
-        try:
-            # First, so that who has an answer finds it counted.
-            self._report(items, sum(isinstance(answer, Exception) for answer in answers), started)
-        # Who counts may fail; what was computed is handed back all the same.
-        except Exception:
-            logger.exception("a batch of %s was not counted", self._engine.manifest.name)
+        with self._counting:
+            _mark(items, started)
+            done = _settle(items, answers)
+            try:
+                # First, so that who has an answer finds it counted.
+                self._report(items, sum(isinstance(answer, Exception) for answer in answers), started)
+            # Who counts may fail; what was computed is handed back all the same.
+            except Exception:
+                logger.exception("a batch of %s was not counted", self._engine.manifest.name)
         hand_back(done)
 
     def _answer(self, items: Sequence[Item]) -> "list[Answer | InferenceError]":
@@ -86,10 +83,11 @@ class Batches:
     def _report(self, items: Sequence[Item], failed: int, started: float) -> None:
         now = time.perf_counter()
         tokens = sum(item.length for item in items)
+        thread = threading.get_ident()
+        ended, self._ended[thread] = self._ended.get(thread, 0.0), now
         # Of batches that others waited behind: the time to the next, with what happens between them.
-        if started - self._ended < 1e-3:
-            self._room.saw_batch(tokens, now - self._ended)
-        self._ended = now
+        if started - ended < 1e-3:
+            self._room.saw_batch(tokens * self._capacity.calls, now - ended)
         tokenize_seconds, self._tokenize_seconds = self._tokenize_seconds, 0.0
         self._observer.on_batch(
             Batch(
@@ -105,6 +103,21 @@ class Batches:
                 failed=failed,
             )
         )
+
+
+def _settle(items: Sequence[Item], answers: "Sequence[Answer | InferenceError]") -> list[Job]:
+    """Write answers into their jobs; the jobs that are done with them."""
+    done: dict[Job, None] = {}
+    for item, answer in zip(items, answers, strict=True):
+        job = item.job
+        job.remaining -= 1
+        if isinstance(answer, Exception):
+            job.error = job.error or answer
+        else:
+            job.results[item.index] = answer
+        if not job.remaining or job.error:
+            done[job] = None
+    return list(done)
 
 
 def _mark(items: Sequence[Item], started: float) -> None:

@@ -23,6 +23,8 @@ class Measurement:
     """Threads that computed it."""
     seconds: float
     """Of one call, the fastest of some."""
+    calls: int = 1
+    """Calls that ran at the same time; `seconds` are those of each."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,10 @@ class Capacity:
     """What the rest was fitted to; none when it was set and not measured."""
     seconds: float = 0.0
     """How long measuring took."""
+    calls: int = 1
+    """Calls that run at a time, each with `threads` threads of its own."""
+    slowdown: float = 1.0
+    """How much longer a call takes while all of them run than alone."""
 
     def text_seconds(self, length: int) -> float:
         """What one more text of so many tokens adds to a batch."""
@@ -65,9 +71,9 @@ class Capacity:
 
     @property
     def texts_per_second(self) -> float:
-        """In full batches of texts of `stated_length` tokens."""
+        """In full batches of texts of `stated_length` tokens, all calls together."""
         texts = max(1, self.batch_tokens // self.stated_length)
-        return texts / self.batch_seconds(texts, self.stated_length)
+        return self.calls * texts / (self.slowdown * self.batch_seconds(texts, self.stated_length))
 
     @property
     def tokens_per_second(self) -> float:
@@ -76,9 +82,11 @@ class Capacity:
 
     def describe(self) -> str:
         """One line for the log."""
+        threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
+        together = f"{self.calls} calls at a time of " if self.calls > 1 else ""
         return (
             f"{self.texts_per_second:.0f} texts/s of {self.stated_length} tokens on {self.device}, "
-            f"{self.threads} thread{'s' * (self.threads > 1)}, batches of {self.batch_tokens} tokens, "
+            f"{together}{threads}, batches of {self.batch_tokens} tokens, "
             f"waiting {self.wait_seconds * 1e3:.1f} ms, one text of {self.longest} tokens takes "
             f"{self.batch_seconds(1, self.longest) * 1e3:.1f} ms (measured in {self.seconds:.1f} s)"
         )

@@ -38,7 +38,8 @@ class ServingConfig(Config):
     """Time for measuring a version when it is loaded, in seconds, 0 to 600; a slow model's two smallest batches are
     measured even where they take longer. Default 3."""
     threads: int | None = Field(None, ge=1, le=1024)
-    """Threads of one forward pass, 1 to 1,024. Default: measured, more only where they are clearly faster."""
+    """Threads that compute, of all forward passes that run at a time, 1 to 1,024; how many share one is measured.
+    Default: one a core."""
     batch_tokens: int | None = Field(None, ge=1, le=10_000_000)
     """Tokens of a batch at most, padding included; a longer text is a batch of its own. Default: measured, the fewest
     that give about the best tokens a second."""

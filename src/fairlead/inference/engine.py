@@ -41,7 +41,6 @@ class Engine:
         # Tokenizers keep their truncation setting inside and refuse to be used by two threads while it is changed.
         self._tokenizing = threading.Lock()
         self._encode = _encoder(tokenizer, manifest.training.max_length)
-        self._running = threading.Lock()
 
     @classmethod
     def load(cls, folder: Path, variant: str | None = None) -> Self:
@@ -81,8 +80,7 @@ class Engine:
 
     def answer_batch(self, token_ids: Sequence[TokenIds]) -> list[Answer]:
         """The same in one forward pass."""
-        with self._running:
-            logits_BC = self.runner.run(token_ids)
+        logits_BC = self.runner.run(token_ids)
         return [self._answer(row) for row in self._activate(logits_BC).tolist()]
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenIds]:

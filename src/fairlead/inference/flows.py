@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from fairlead.inference.capacity import Capacity
 from fairlead.inference.jobs import Item, TokenIds
@@ -9,6 +10,14 @@ from fairlead.inference.jobs import Item, TokenIds
 # How far batches are put together from: so many full batches, but no more texts than sort in a millisecond.
 WINDOW_BATCHES = 4
 WINDOW_TEXTS = 2048
+
+
+@dataclass
+class Running:
+    """What is computed of one model at this moment."""
+
+    batches: int = 0
+    """Batches, of all its flows."""
 
 
 class Flow:
@@ -21,6 +30,7 @@ class Flow:
         read: Callable[[Sequence[str]], list[TokenIds]],
         compute: Callable[[list[Item]], None],
         batch_tokens: Callable[[], int] | None = None,
+        running: Running | None = None,
     ) -> None:
         self.weight = weight
         """Share of the machine against other flows that have work."""
@@ -29,7 +39,11 @@ class Flow:
         self.read = read
         """Tokenizes texts; called in the reader's thread."""
         self.compute = compute
-        """Answers a batch; called in the scheduler's thread."""
+        """Answers a batch; called in the scheduler's threads, in several at a time where the capacity says so."""
+        self.running = running or Running()
+        """The same for all flows of a model."""
+        self.fills_until = 0.0
+        """time.perf_counter() until which a batch that is not full waits for more texts."""
         self._batch_tokens = batch_tokens or (lambda: capacity.batch_tokens)
         self.used_seconds = 0.0
         """Compute time had, divided by the weight; the flow that has had least is next."""
@@ -53,10 +67,11 @@ class Flow:
         count = 0
         return any((count := count + item.length) >= tokens for item in self._items)
 
-    def take(self, now: float) -> list[Item]:
+    def take(self, now: float, startable: int = 1) -> list[Item]:
         """The next batch; none when nobody waits for any of the texts.
 
         The oldest text is always in the batch, so that none starves; the others are those whose lengths fit it best.
+        It is a part of what waits, where others could start at the same moment: `startable` batches, this one included.
         """
         window: list[Item] = []
         tokens, budget = 0, self._batch_tokens()
@@ -65,6 +80,8 @@ class Flow:
             if item.job.wanted(now):
                 window.append(item)
                 tokens += item.length
+        if startable > 1:
+            budget = min(budget, -(-tokens // startable))
         chosen = _choose([item.length for item in window], self.capacity, budget) if window else set()
         self._items.extendleft(reversed([item for index, item in enumerate(window) if index not in chosen]))
         return [window[index] for index in sorted(chosen)]

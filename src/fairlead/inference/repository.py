@@ -43,7 +43,7 @@ class Repository:
         workers: Workers | None = None,
     ) -> None:
         self.config = config or ServingConfig()
-        self._workers = workers or Workers()
+        self._workers = workers or Workers(self.config.threads)
         self._loader = Loader(self.config, self._workers, observer or Unobserved())
         # One, since two versions that are read at once take the memory of both.
         self._loading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loading")

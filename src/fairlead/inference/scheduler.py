@@ -1,4 +1,4 @@
-"""The one thread that computes: it owns the runners of all models of the process and gives each its turns.
+"""The threads that compute: together they run the runners of all models of the process and give each its turns.
 
 Flows that have work share the machine by compute time and weight (fair queueing by virtual time), not by requests or
 tokens: a token of a large model costs more than one of a small.
@@ -8,8 +8,9 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import TypeVar
 
 from fairlead.errors import InferenceError
@@ -19,20 +20,22 @@ from fairlead.inference.jobs import Item
 logger = logging.getLogger("fairlead.inference")
 
 Result = TypeVar("Result")
+Turn = Callable[[], None]
 
 
 class Scheduler:
-    """Runs batches, and other work that needs the machine to itself, one at a time."""
+    """Runs as many batches at a time as there are cores for, and between them what needs the machine to itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, cores: int = 1) -> None:
         self._changed = threading.Condition()
+        self._cores = self._free = cores
         self._flows: list[Flow] = []
-        self._calls: deque[Callable[[], None]] = deque()
+        self._calls: deque[Turn] = deque()
         self._virtual_seconds = 0.0
         self._call_is_due = True
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, daemon=True, name="inference")
-        self._thread.start()
+        for number in range(cores):
+            threading.Thread(target=self._run, daemon=True, name=f"inference-{number}").start()
 
     def add(self, *flows: Flow) -> None:
         """Let the flows have turns."""
@@ -51,6 +54,9 @@ class Scheduler:
             if not flow:
                 # Who had nothing to do may not catch up on it later.
                 flow.used_seconds = max(flow.used_seconds, self._virtual_seconds)
+                if self._free == self._cores and not any(self._flows):
+                    # Let the first batch fill where an idle device is worth less than a fuller batch.
+                    flow.fills_until = time.perf_counter() + flow.capacity.wait_seconds
             flow.put(items)
             self._changed.notify()
 
@@ -61,7 +67,7 @@ class Scheduler:
         return own / (own + busy)
 
     def call(self, function: Callable[[], Result]) -> "Future[Result]":
-        """Run something between two batches; batches and calls take turns."""
+        """Run something while no batch runs; batches and calls take turns."""
         future: Future[Result] = Future()
 
         def run() -> None:
@@ -80,10 +86,10 @@ class Scheduler:
         return future
 
     def stop(self) -> None:
-        """End after the batch that runs; what waits stays undone."""
+        """End after the batches that run; what waits stays undone."""
         with self._changed:
             self._stopping = True
-            self._changed.notify()
+            self._changed.notify_all()
 
     def _run(self) -> None:
         while (turn := self._next()) is not None:
@@ -91,31 +97,62 @@ class Scheduler:
             # Or the last batch, and with it its model, would live until the next one comes.
             del turn
 
-    def _next(self) -> Callable[[], None] | None:
+    def _next(self) -> Turn | None:
         """What to do next, when there is something; None at the end."""
         with self._changed:
             while not self._stopping:
                 if self._calls and (self._call_is_due or not any(self._flows)):
-                    self._call_is_due = False
-                    return self._calls.popleft()
-                self._call_is_due = True
-                flow = min(filter(len, self._flows), key=lambda flow: flow.used_seconds, default=None)
-                if flow is None:
-                    self._changed.wait()
-                    self._wait_for_more()
-                elif batch := flow.take(time.perf_counter()):
-                    return lambda: self._compute(flow, batch)
+                    # None starts meanwhile, and who ends last looks here next.
+                    turn, pause = (self._start_call() if self._free == self._cores else None), None
+                else:
+                    turn, pause = self._start_batch()
+                if turn is None:
+                    self._changed.wait(pause)
+                    continue
+                if self._free and any(self._flows):
+                    self._changed.notify()
+                return turn
         return None
 
-    def _wait_for_more(self) -> None:
-        """After a pause, let the first batch fill where an idle device is worth less than a fuller batch."""
-        flow = next(filter(len, self._flows), None)
-        if flow is not None and flow.capacity.wait_seconds and not self._calls:
-            until = time.perf_counter() + flow.capacity.wait_seconds
-            while (left := until - time.perf_counter()) > 0 and not flow.has_batch(flow.capacity.batch_tokens):
-                self._changed.wait(left)
+    def _start_call(self) -> Turn:
+        self._call_is_due = False
+        self._free = 0
+        return partial(self._alone, self._calls.popleft())
 
-    def _compute(self, flow: Flow, batch: list[Item]) -> None:
+    def _start_batch(self) -> tuple[Turn | None, float | None]:
+        """The next batch; or none, and after how many seconds there may be one though nothing else happens."""
+        now = time.perf_counter()
+        while (flow := min(self._ready(), key=lambda flow: flow.used_seconds, default=None)) is not None:
+            cores = self._cores_of(flow)
+            # Whose turn it is waits for the cores that it needs: those who need fewer would always come before it.
+            if cores > self._free:
+                return None, None
+            if flow.fills_until > now and not flow.has_batch(flow.capacity.batch_tokens):
+                return None, flow.fills_until - now
+            if batch := flow.take(now, self._startable(flow, cores)):
+                self._free -= cores
+                flow.running.batches += 1
+                return partial(self._compute, flow, batch, cores), None
+        return None, None
+
+    def _ready(self) -> Iterator[Flow]:
+        """Flows with work whose model may have one more batch computed."""
+        return (flow for flow in self._flows if flow and flow.running.batches < flow.capacity.calls)
+
+    def _cores_of(self, flow: Flow) -> int:
+        """Another device serves one batch at a time, whosever it is."""
+        return min(flow.capacity.threads, self._cores) if flow.capacity.device == "cpu" else self._cores
+
+    def _startable(self, flow: Flow, cores: int) -> int:
+        """Batches of the flow that could start at this moment."""
+        return min(self._free // cores, flow.capacity.calls - flow.running.batches)
+
+    def _alone(self, call: Turn) -> None:
+        call()
+        with self._changed:
+            self._free = self._cores
+
+    def _compute(self, flow: Flow, batch: list[Item], cores: int) -> None:
         started = time.perf_counter()
         try:
             flow.compute(batch)
@@ -125,5 +162,9 @@ class Scheduler:
             reason = f"{type(error).__name__}: {error}"[:200]
             for job in {item.job for item in batch}:
                 job.fail(InferenceError(f"inference: a batch failed ({reason}); see the server's log and report it"))
-        flow.used_seconds += (time.perf_counter() - started) / flow.weight
-        self._virtual_seconds = max(self._virtual_seconds, flow.used_seconds)
+        with self._changed:
+            flow.used_seconds += cores * (time.perf_counter() - started) / flow.weight
+            self._virtual_seconds = max(self._virtual_seconds, flow.used_seconds)
+            flow.running.batches -= 1
+            self._free += cores
+            self._call_is_due = True

@@ -14,7 +14,7 @@ from fairlead.inference.calibration import Calibration, seconds_of
 from fairlead.inference.capacity import Capacity
 from fairlead.inference.config import ServingConfig
 from fairlead.inference.engine import Engine
-from fairlead.inference.flows import Flow
+from fairlead.inference.flows import Flow, Running
 from fairlead.inference.jobs import Item, Job, TokenIds
 from fairlead.inference.observing import Observer, Unobserved
 from fairlead.inference.reader import Slice
@@ -50,14 +50,15 @@ class Served:
         self.manifest = engine.manifest
         self.variant = engine.variant
         self.config = config or ServingConfig()
-        self._own_workers = Workers() if workers is None else None
+        self._own_workers = Workers(self.config.threads) if workers is None else None
         self._workers = workers or cast(Workers, self._own_workers)
         self.capacity = self._reuse(capacity) if capacity else self._calibrate()
         self.room = room = Room(name, self.capacity, self.config)
         self._observer = observer or Unobserved()
-        self._batches = Batches(name, engine, self.room, self._observer, self.capacity.threads)
+        self._batches = batches = Batches(name, engine, self.room, self._observer, self.capacity)
+        running = Running()
         self._whole, self._sliced = (
-            Flow(weight, self.capacity, self._batches.read, self._batches.compute, lambda: room.batch_tokens)
+            Flow(weight, self.capacity, batches.read, batches.compute, lambda: room.batch_tokens, running)
             for weight in (1.0, SLICED_WEIGHT)
         )
         self._workers.scheduler.add(self._whole, self._sliced)
@@ -196,7 +197,7 @@ class Served:
         """Take what a version of the same kind was measured at; the first calls, which are slow, are made here."""
         engine = self.engine
         for length in (1, capacity.stated_length, capacity.longest):
-            self._call(partial(seconds_of, engine.runner, [[0] * length], capacity.threads))
+            self._call(partial(seconds_of, engine.runner, [[0] * length], capacity.threads, capacity.calls))
         return capacity
 
     def _call(self, function: Callable[[], float]) -> float:

@@ -10,7 +10,7 @@ Logits = npt.NDArray[np.float32]
 
 
 class Runner(Protocol):
-    """A loaded classifier, regression or multi-label model. One call runs at a time; the caller sees to that."""
+    """A loaded classifier, regression or multi-label model. Calls may come from several threads at a time."""
 
     device: str
     """What computes: `cpu` or `cuda`."""
@@ -19,6 +19,9 @@ class Runner(Protocol):
         """Logits of one batch in its order, shape (texts, outputs). Every text has one token at least."""
         ...
 
-    def set_threads(self, threads: int) -> None:
-        """Use so many threads of this process for one call, 1 or more."""
+    def set_threads(self, threads: int, calls: int = 1) -> None:
+        """Use so many threads of this process for one call, and be ready for so many calls at a time; 1 or more.
+
+        All calls share one copy of the weights. Torch keeps the number for the calling thread.
+        """
         ...

@@ -17,7 +17,10 @@ SLOWER_FUSED = ["SkipLayerNormFusion", "BiasGeluFusion", "GeluFusionL2"]
 
 
 class OnnxRunner:
-    """One session, which is made again when the number of threads changes: a session keeps its own."""
+    """One session, which is made again when the number of threads changes: a session keeps its own.
+
+    Any number of calls run in it at a time; with one thread each computes in its caller's.
+    """
 
     device = "cpu"
 
@@ -38,7 +41,7 @@ class OnnxRunner:
         logits: Logits = self._session.run(None, {"input_ids": ids_BL, "attention_mask": mask_BL})[0]
         return logits
 
-    def set_threads(self, threads: int) -> None:
+    def set_threads(self, threads: int, calls: int = 1) -> None:
         """Of this model's session."""
         if threads != self._threads:
             self._session, self._threads = _session(self._path, threads), threads

@@ -1,5 +1,6 @@
 """An ONNX file, run by OpenVINO on the CPU."""
 
+import queue
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -16,18 +17,18 @@ HINTS = {"fp32": "f32", "bf16": "bf16", "int8-static": "f32"}
 
 
 class OpenVinoRunner:
-    """One compiled model, which is compiled again when the number of threads changes."""
+    """One compiled model with a stream and a request for each call, compiled again when their numbers change."""
 
     device = "cpu"
 
     def __init__(self, path: Path, pad_token_id: int, precision: str, threads: int) -> None:
         self._pad_token_id = pad_token_id
         self._hint = HINTS[precision]
-        self._threads = threads
+        self._threads, self._calls = threads, 1
         self._core = openvino.Core()
         try:
             self._model = self._core.read_model(path)
-            self._request = self._compile()
+            self._requests = self._compile()
         # OpenVINO raises RuntimeError for whatever is wrong with a file.
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
@@ -41,24 +42,34 @@ class OpenVinoRunner:
     def run(self, token_ids: Sequence[Sequence[int]]) -> Logits:
         """Logits of one batch, shape (texts, outputs)."""
         ids_BL, mask_BL = padded(token_ids, self._pad_token_id)
-        results = self._request.infer({"input_ids": ids_BL, "attention_mask": mask_BL}, share_inputs=True)
-        logits: Logits = results[0]
-        # The request's own memory, which the next batch overwrites.
-        return logits.copy()
+        requests = self._requests
+        request = requests.get()
+        try:
+            results = request.infer({"input_ids": ids_BL, "attention_mask": mask_BL}, share_inputs=True)
+            logits: Logits = results[0]
+            # The request's own memory, which its next batch overwrites.
+            return logits.copy()
+        finally:
+            requests.put(request)
 
-    def set_threads(self, threads: int) -> None:
-        """Of this compiled model."""
-        if threads != self._threads:
-            self._threads = threads
-            self._request = self._compile()
+    def set_threads(self, threads: int, calls: int = 1) -> None:
+        """Of this compiled model; a call beyond those waits for one to end."""
+        if (threads, calls) != (self._threads, self._calls):
+            self._threads, self._calls = threads, calls
+            self._requests = self._compile()
 
-    def _compile(self) -> Any:
+    def _compile(self) -> "queue.SimpleQueue[Any]":
+        """Its requests, each for one call at a time."""
         properties = {
             "INFERENCE_PRECISION_HINT": self._hint,
-            "INFERENCE_NUM_THREADS": self._threads,
-            "NUM_STREAMS": 1,
-            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": self._threads * self._calls,
+            "NUM_STREAMS": self._calls,
+            "PERFORMANCE_HINT": "LATENCY" if self._calls == 1 else "THROUGHPUT",
             # Pinned threads of two models, or two workers, would share cores while others idle.
             "ENABLE_CPU_PINNING": False,
         }
-        return self._core.compile_model(self._model, "CPU", properties).create_infer_request()
+        compiled = self._core.compile_model(self._model, "CPU", properties)
+        requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for _ in range(self._calls):
+            requests.put(compiled.create_infer_request())
+        return requests

@@ -42,6 +42,6 @@ class TorchRunner:
         logits: Logits = np.ascontiguousarray(logits_BC.cpu().numpy())
         return logits
 
-    def set_threads(self, threads: int) -> None:
-        """Of torch, which has one number for the process."""
+    def set_threads(self, threads: int, calls: int = 1) -> None:
+        """Of torch, for what this thread and new ones compute; any number of calls run at a time."""
         torch.set_num_threads(threads)
