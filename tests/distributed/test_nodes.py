@@ -13,6 +13,7 @@ from fairlead.errors import ConfigError, TrainingError
 from fairlead.formats.model import read_training
 from fairlead.registry import open_registry
 from fairlead.storage import open_store
+from fairlead.training import precision
 from fairlead.training.launching import exchange
 from fairlead.training.launching.job import Job
 from fairlead.training.launching.nodes import Node, _free_port
@@ -86,18 +87,23 @@ def store(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_two_machines_end_with_the_weights_of_two_processes_on_one(tmp_path: Path, store: str) -> None:
     machines = Machines(tmp_path)
-    values = arguments(tmp_path / "two", nodes=2)
-    train(**values, elsewhere=machines)
+    values = arguments(tmp_path / "two", nodes=2, precision="auto")
+    # This machine only asks for the training; what is fast it must not decide.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "has_fast_bf16", lambda device: pytest.fail("asked of the thin step"))
+        train(**values, elsewhere=machines)
     assert machines.codes == [0, 0], "\n".join(machines.logs)
     record = read_training(Path(values["output"]))
     assert record.environment.world_size == 2
+    settled = record.config["training"]
+    assert settled["precision"] in ("fp32", "bf16") and settled["compile"] == "off"
     # What only the training needed is gone; the model is there for a step that is run again.
     run = record.run_id
     assert {stat.key.split("/")[2] for stat in open_store(store).list(f"runs/{run}/")} == {"finished"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FAIRLEAD_HOME", str(tmp_path / "another"))
         train(**values, elsewhere=None)
-        one = arguments(tmp_path / "one", processes=2)
+        one = arguments(tmp_path / "one", processes=2, precision=settled["precision"])
         train(**one)
         with open_registry() as registry:
             assert registry.get_run(run).status == "finished"

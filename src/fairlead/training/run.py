@@ -65,14 +65,17 @@ def train_stage(
     """
     check_project(project)
     model_config = ModelConfig.parse(model, where="model")
-    config = resolve(TrainConfig.parse(training, where="training"), distributed.device_here())
-    if config.nodes == 1:
-        # Of other machines only they themselves know the devices.
-        check_device(config, distributed.device_here())
+    config = TrainConfig.parse(training, where="training")
+    # Of other machines only they themselves know the devices (fairlead.training.launching.agreeing).
+    here = distributed.device_here() if config.nodes == 1 else None
+    if here:
+        config = resolve(config, here)
+        check_device(config, here)
     manifest = _check_data(Path(data), Path(tokens))
     _check_tokenizer(manifest, model_config)
-    num_steps = make_plan(config, open_rows(Path(tokens), manifest, dataset.TRAIN, config)).num_steps
-    config = resolve_compile(config, distributed.device_here(), num_steps)
+    if here:
+        num_steps = make_plan(config, open_rows(Path(tokens), manifest, dataset.TRAIN, config)).num_steps
+        config = resolve_compile(config, here, num_steps)
     config.metric_for(manifest.task)
     check_sinks(config.sinks)
     processes = _num_processes(config)

@@ -29,6 +29,8 @@ PREFIX, SUFFIX = "step-", ".safetensors"
 
 # Metric: how long the training thread was kept by the checkpoint of a step.
 BLOCKED = "checkpoint_blocked_seconds"
+# Metric: seconds of training that no durable checkpoint has.
+AGE = "checkpoint_age_seconds"
 # Metric: State.skipped_steps.
 SKIPPED = "skipped_steps"
 
@@ -100,8 +102,16 @@ class Checkpoints:
         return sorted(self._steps())
 
     def write_note(self, name: str, value: dict[str, Any]) -> None:
-        """Keep a JSON file beside the checkpoints, for people."""
+        """Keep a JSON file beside the checkpoints."""
         self._store.put_bytes(name, _json(value))
+
+    def read_note(self, name: str) -> dict[str, Any]:
+        """What `write_note` kept; empty when there is none or it cannot be read."""
+        try:
+            found = json.loads(self._store.get_bytes(name))
+        except (NotFound, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def write(self, state: State, contents: Mapping[str, memoryview | bytes]) -> None:
         """Write the checkpoint of `state.step`; it appears whole or not at all. Raises StorageError."""

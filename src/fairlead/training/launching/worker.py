@@ -15,15 +15,19 @@ from types import FrameType
 from typing import NoReturn
 
 import torch
+from torch import nn
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from fairlead.errors import FairleadError, TrainingError
 from fairlead.formats import tokens as token_format
+from fairlead.formats.tokens import TokensManifest
 from fairlead.registry.runs import flatten
 from fairlead.stage import disk_sentence
+from fairlead.training.batching.batches import make_plan
 from fairlead.training.batching.blocks import open_rows
 from fairlead.training.checkpoints.finished import write_finished
-from fairlead.training.checkpoints.format import open_checkpoints
+from fairlead.training.checkpoints.format import Checkpoints, open_checkpoints
+from fairlead.training.launching.agreeing import agree
 from fairlead.training.launching.distributed import Group, joined
 from fairlead.training.launching.job import Job, read_job
 from fairlead.training.loop import Loop
@@ -87,9 +91,17 @@ def work(job: Job) -> Loop:
     torch.manual_seed(job.training.seed)
     model = build_model(job.model, manifest, Path(job.base) if job.base else None)
     limit = exchange_timeout(job.training.hang_timeout_seconds)
-    with joined(limit) as group, _alone(Path(job.folder), group), _metric_log(job, group) as log:
-        check_device(job.training, group.device)
+    with joined(limit) as group, _alone(Path(job.folder), group):
         checkpoints = open_checkpoints(job.checkpoints)
+        training = agree(job.training, make_plan(job.training, splits.train).num_steps, group, checkpoints)
+        check_device(training, group.device)
+        return _train(job.model_copy(update={"training": training}), manifest, model, splits, group, checkpoints)
+
+
+def _train(
+    job: Job, manifest: TokensManifest, model: nn.Module, splits: Splits, group: Group, checkpoints: Checkpoints
+) -> Loop:
+    with _metric_log(job, group) as log:
         loop = Loop(job.training, model, splits, group, checkpoints, log, _stop.is_set)
         if loop.run() and group.is_first:
             heartbeat.mark(Phase.SAVING)
