@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fairlead import places
 from fairlead.registry import MetricPoint, open_registry
+from fairlead.training.checkpoints.format import AGE
 from tests.cli.records import PROJECT, add_version
 
 ROOT = Path(__file__).parent.parent.parent
@@ -42,7 +43,9 @@ def test_runs_and_versions_are_exported_as_they_change(home: Path) -> None:
         registry.start_run("run_live", *identity)
         registry.start_run("run_forgotten", *identity)
         registry.log_metrics("run_forgotten", [MetricPoint("loss", 1, 0.5, time.time() - 2 * 86_400)])
-        registry.log_metrics("run_live", [MetricPoint("loss", 7, 0.25, time.time() - 100)])
+        then = time.time() - 100
+        said = [MetricPoint("loss", 7, 0.25, then), MetricPoint(AGE, 7, 50, then)]
+        registry.log_metrics("run_live", said)
         command = [sys.executable, "-m", "fairlead.cli.main", "registry", "export", "--port", "0"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ, cwd=ROOT)
         try:
@@ -53,6 +56,7 @@ def test_runs_and_versions_are_exported_as_they_change(home: Path) -> None:
             assert found["fairlead_run_loss", frozenset({PROJECT, "run_live"})] == 0.25
             assert found["fairlead_run_step", frozenset({PROJECT, "run_live"})] == 7
             assert 100 <= found["fairlead_run_silent_seconds", frozenset({PROJECT, "run_live"})] < 1000
+            assert 150 <= found["fairlead_run_checkpoint_age_seconds", frozenset({PROJECT, "run_live"})] < 1050
             assert found["fairlead_runs", frozenset({PROJECT, "running"})] == 1
             assert found["fairlead_runs", frozenset({"finished", PROJECT})] == 1
             assert found["fairlead_latest_version", frozenset({PROJECT})] == 1

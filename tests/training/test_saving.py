@@ -1,6 +1,7 @@
 """The saver: beside training, never dropping a checkpoint, never silent about one that fails."""
 
 import threading
+import time
 from collections.abc import Mapping
 
 import pytest
@@ -64,14 +65,19 @@ def full() -> StorageError:
 def test_training_goes_on_and_changes_its_tensors_while_a_checkpoint_is_written(gate: Gate) -> None:
     part = Counter()
     with Saver(gate, {"part": part}, keep=2) as saver:
+        time.sleep(0.5)
         part.value.fill_(1.0)
         saver.save(State(step=1))
         saver.wait_for_copy()
         part.value.fill_(2.0)
         assert gate.entered.wait(30)
         assert saver.is_busy and gate.newest() is None
+        # What is being written is not durable yet; when it is, its age is that of the state that it holds.
+        time.sleep(0.01)
+        before = saver.age
         gate.open.set()
         saver.wait()
+        assert saver.age < before
         saved = gate.read(1).contents
         part.load(load(saved["part"]))
         assert part.value.tolist() == [1.0] * 3

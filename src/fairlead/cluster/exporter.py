@@ -13,6 +13,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from fairlead.errors import FairleadError, NotFound
+from fairlead.training.checkpoints.format import AGE
 
 if TYPE_CHECKING:
     from fairlead.registry import MetricPoint, Registry, RunRecord
@@ -52,6 +53,9 @@ class RegistryCollector(Collector):
     def _of_runs(self, now: float) -> list[Metric]:
         statuses = GaugeMetricFamily("fairlead_runs", "Runs of the last day.", labels=["project", "status"])
         silence = GaugeMetricFamily("fairlead_run_silent_seconds", "Since a running run said anything.", labels=RUN)
+        age = GaugeMetricFamily(
+            "fairlead_run_checkpoint_age_seconds", "Training that a kill of a running run would lose.", labels=RUN
+        )
         step = GaugeMetricFamily("fairlead_run_step", "Latest step of a running run.", labels=RUN)
         figures = {name: GaugeMetricFamily(*texts, labels=RUN) for name, texts in FIGURES.items()}
         scores = GaugeMetricFamily("fairlead_run_validation", "Latest validation.", labels=[*RUN, "metric"])
@@ -66,11 +70,15 @@ class RegistryCollector(Collector):
             if points:
                 of_run = [run.project, run.run_id]
                 silence.add_metric(of_run, max(now - last, 0.0))
+                if AGE in points:
+                    # A run that fell silent goes on losing.
+                    point = points[AGE]
+                    age.add_metric(of_run, point.value + max(now - point.time, 0.0))
                 step.add_metric(of_run, max(point.step for point in points.values()))
                 _add_figures(of_run, points, figures, scores)
         for key, count in sorted(counts.items()):
             statuses.add_metric(list(key), count)
-        return [statuses, silence, step, scores, *figures.values()]
+        return [statuses, silence, age, step, scores, *figures.values()]
 
     def _points(self, run: "RunRecord") -> "Mapping[str, MetricPoint]":
         try:

@@ -23,7 +23,7 @@ from fairlead.formats.tokens import TokenArrays
 from fairlead.training.batching import vocabulary
 from fairlead.training.batching.batches import MicroBatch, Rows, make_plan
 from fairlead.training.batching.passes import Pass, Passes
-from fairlead.training.checkpoints.format import BLOCKED, SKIPPED, Best, Checkpoints, State
+from fairlead.training.checkpoints.format import AGE, BLOCKED, SKIPPED, Best, Checkpoints, State
 from fairlead.training.checkpoints.parts import ModelPart, OptimizerPart, Part
 from fairlead.training.checkpoints.saving import Saver
 from fairlead.training.checkpoints.tensor_file import take_part
@@ -122,7 +122,7 @@ class Loop:
         progress.done = self.state.step
         if self.log:
             pending = from_rows(self.state.points)
-            self.log.begin(self.state.step, self.plan.num_steps, pending, self.figures.sample)
+            self.log.begin(self.state.step, self.plan.num_steps, pending, self._sample)
         while True:
             if not self.state.validated and not self._validate():
                 return False
@@ -200,6 +200,10 @@ class Loop:
         self.optimizer.step()
         self._norms.update(self.group)
         self.average.update(step)
+
+    def _sample(self) -> dict[str, float]:
+        """Metrics of every few seconds, whether steps end or not."""
+        return self.figures.sample() | {AGE: self._saver.age}
 
     def _found(self) -> dict[str, float]:
         """Metrics of what was not set but found by the run, where there is any."""

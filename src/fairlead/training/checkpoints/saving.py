@@ -45,6 +45,8 @@ class Saver:
         # Whether the weights may change.
         self._copied = threading.Event()
         self._copied.set()
+        # What was done before this attempt is durable.
+        self._durable_at = self._begun_at = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -56,6 +58,11 @@ class Saver:
             # It was warned of; what ended the run comes first.
             if kind is None:
                 raise
+
+    @property
+    def age(self) -> float:
+        """Seconds of training that a kill would lose: since the last checkpoint that is durable."""
+        return time.monotonic() - self._durable_at
 
     @property
     def is_busy(self) -> bool:
@@ -82,6 +89,7 @@ class Saver:
         """
         started, self._put_off = time.monotonic(), False
         self.wait()
+        self._begun_at = time.monotonic()
         tensors = {name: part.tensors() for name, part in self._parts.items()}
         self._fit(tensors)
         steady = {name: _steady(tensors[name], part.passing()) for name, part in self._parts.items()}
@@ -150,6 +158,7 @@ class Saver:
             last = self._last_try.is_set()
             try:
                 self._checkpoints.write(state, contents)
+                self._durable_at = self._begun_at
                 self._checkpoints.prune(self._keep)
                 self._failure = None
                 return
