@@ -48,16 +48,15 @@ def test_probabilities_are_those_of_a_transformers_pipeline(folder: Path, engine
 
 def test_answers_do_not_depend_on_how_texts_are_batched(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     together = engine.predict(TEXTS)
-    monkeypatch.setattr(engine_module, "BATCH_TOKENS", 20)
+    monkeypatch.setitem(engine_module.BATCH_TOKENS, "cpu", 20)
     in_small_batches = engine.predict(TEXTS)
     for one, other in zip(together, in_small_batches, strict=True):
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
 
 
-def test_batches_hold_every_text_once_within_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "BATCH_TOKENS", 32)
+def test_batches_hold_every_text_once_within_the_budget() -> None:
     lengths = [3, 40, 8, 8, 8, 8, 1, 2, 16, 16]
-    batches = list(engine_module._batches(lengths))
+    batches = list(engine_module._batches(lengths, 32))
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     assert all(len(b) == 1 or len(b) * max(lengths[i] for i in b) <= 32 for b in batches)
 

@@ -11,7 +11,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from fairlead.errors import ConfigError
 from fairlead.variants.batch import padded
@@ -51,7 +52,7 @@ def export_onnx(model: nn.Module, token_ids: TokenIds, pad_token_id: int, path: 
     example = tuple(torch.from_numpy(array) for array in padded(token_ids, pad_token_id))
     axes = {0: "texts", 1: "tokens"}
     try:
-        with _quiet(), torch.no_grad():
+        with _quiet(), _plain_attention(model), torch.no_grad():
             program: Any = torch.onnx.export(
                 _Logits(model.eval()),
                 example,
@@ -93,6 +94,24 @@ def check_export(runner: Runner, reference: Runner, batches: Sequence[TokenIds])
             f"{MAX_DIFFERENCE}; leave onnxruntime and openvino out of optimization.candidates"
         )
     return difference
+
+
+@contextlib.contextmanager
+def _plain_attention(model: nn.Module) -> Iterator[None]:
+    """With attention written out as products and a softmax.
+
+    What the exporter makes of torch's fused form guards against texts without a token, which there are none of. With it
+    a MiniLM in 8 bits took 6 % longer for a text of 20 tokens, 10 % for 45 and 20 % for 200.
+    """
+    if not isinstance(model, PreTrainedModel):
+        yield
+        return
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
 
 
 @contextlib.contextmanager
