@@ -1,8 +1,7 @@
-"""The road of one model: ingest, tokenize, train, evaluate, gate, optimize, register.
+"""The road of one model: ingest, tokenize, train, evaluate, gate, optimize, register, and if wanted deploy.
 
-One parameter a section of the project file, and each stage is given only the sections that decide
-its result: a changed setting runs exactly the stages again that depend on it. The same definition
-runs on a laptop (`kfp.local`) and on Kubeflow; only what `settle` adds to a task differs.
+One parameter a section of the project file, and each stage is given only the sections that decide its result: a changed
+setting runs exactly those again that depend on it. Here (`kfp.local`) and on Kubeflow only what `settle` adds differs.
 """
 
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from kfp import dsl
 from kfp.dsl import PipelineTask
 from kfp.dsl.base_component import BaseComponent
 
+from components.deploy import deploy as put
 from components.evaluate import evaluate
 from components.gate import gate as judge
 from components.ingest import ingest
@@ -44,6 +44,8 @@ def training_pipeline(settle: Callable[[PipelineTask], PipelineTask] = leave_as_
         evaluation: dict = {},  # noqa: B006
         gate: dict = {},  # noqa: B006
         optimization: dict = {},  # noqa: B006
+        deploy: dict = {},  # noqa: B006
+        deploy_mode: str = "none",
     ):
         ingested = settle(ingest(config=data, incremental=incremental, source_digest=source_digest))
         rows = ingested.outputs["output"]
@@ -57,7 +59,10 @@ def training_pipeline(settle: Callable[[PipelineTask], PipelineTask] = leave_as_
         # After the gate, as a refused model needs no variants; another bound changes none of them.
         variants = settle(optimize(**trained_model, config=optimization).after(judged)).outputs["output"]
         outcome = {"evaluation": report, "verdict": judged.outputs["output"], "optimization": variants}
-        settle(register(**trained_model, **outcome, data=rows))
+        version = settle(register(**trained_model, **outcome, data=rows)).outputs["output"]
+        with dsl.If(deploy_mode != "none"):
+            # What it changes lies outside of the run: no cached result stands for it.
+            settle(put(version=version, mode=deploy_mode, config=deploy)).set_caching_options(False)
 
     return training_dag
 

@@ -49,6 +49,9 @@ MLFLOW_EXPERIMENT_ENV = "MLFLOW_EXPERIMENT_NAME"
 # What the metric sinks of training read; the credentials are those of MLflow's own client.
 SINK_CONFIG_KEYS = (MLFLOW_URI_ENV, MLFLOW_EXPERIMENT_ENV, TENSORBOARD_ENV)
 SINK_SECRET_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+# Who pushes the deploy step's proposals over https://.
+GIT_USERNAME_ENV = "FAIRLEAD_GIT_USERNAME"
+GIT_PASSWORD_ENV = "FAIRLEAD_GIT_PASSWORD"  # noqa: S105
 
 # Where checkpoints may be kept by name: in the home folder, in the object store.
 AT_HOME, IN_STORE = "home", "store"

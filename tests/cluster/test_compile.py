@@ -58,6 +58,7 @@ def test_images_are_set_by_kind_of_step(tmp_path: Path) -> None:
         "gate": "a/light:1",
         "optimize": "b/torch:2",
         "register": "a/light:1",
+        "deploy": "a/light:1",
     }
 
 
@@ -79,7 +80,8 @@ def test_resources_and_retries_reach_the_package(tmp_path: Path) -> None:
     assert container(package, "evaluate")["resources"]["accelerator"]["resourceCount"] == "1"
     assert "accelerator" not in container(package, "ingest")["resources"]
     assert container(package, "ingest")["resources"]["resourceMemoryLimit"] == "3Gi"
-    tasks = package["root"]["dag"]["tasks"]
+    dags = [package["root"]["dag"], package["components"]["comp-condition-1"]["dag"]]
+    tasks = {name: task for dag in dags for name, task in dag["tasks"].items() if name in STAGES}
     assert {name: task["retryPolicy"]["maxRetryCount"] for name, task in tasks.items()} == dict.fromkeys(STAGES, 2)
 
 
@@ -145,6 +147,15 @@ def test_train_alone_gets_the_environment_of_its_sinks_by_reference(tmp_path: Pa
     for stage in set(STAGES) - {"train"}:
         both = given(stage, "configMapAsEnv", "configMapKey") | given(stage, "secretAsEnv", "secretKey")
         assert not (plain | secret) & both
+
+
+def test_deploy_alone_gets_the_credentials_of_git_by_reference(tmp_path: Path) -> None:
+    _, platform = compiled(tmp_path, CompileSettings(secret="keys"))
+    for stage in STAGES:
+        sources = kubernetes_config(platform, stage)["secretAsEnv"]
+        optional = {pair["envVar"] for source in sources if source["optional"] for pair in source["keyToEnv"]}
+        git = {"FAIRLEAD_GIT_USERNAME", "FAIRLEAD_GIT_PASSWORD"}
+        assert optional & git == (git if stage == "deploy" else set())
 
 
 def test_the_platform_spec_is_what_the_backend_reads(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The whole road, run for real: what is run again when something changes, and what is left when it is killed."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ from fairlead.registry import open_registry
 from tests.pipelines.road import go, write_data
 
 ROOT = Path(__file__).parent.parent.parent
+# A laptop deploys to nothing.
+ROAD = STAGES[: STAGES.index("deploy")]
 
 
 def again(run: LocalRun) -> set[str]:
@@ -25,7 +28,7 @@ def again(run: LocalRun) -> set[str]:
 
 
 def after(stage: str) -> set[str]:
-    return set(STAGES[STAGES.index(stage) :])
+    return set(ROAD[ROAD.index(stage) :])
 
 
 def versions() -> list[str]:
@@ -37,7 +40,7 @@ def versions() -> list[str]:
 def test_exactly_the_stages_that_depend_on_a_change_run_again(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data.csv")
     first = go(data)
-    assert again(first) == set(STAGES)
+    assert again(first) == set(ROAD)
     assert versions() == ["tiny_topics_v1"]
 
     second = go(data)
@@ -56,8 +59,36 @@ def test_exactly_the_stages_that_depend_on_a_change_run_again(tmp_path: Path) ->
     assert again(go(data, "training.learning_rate=0.002", until="train")) == {"train"}
     assert again(go(data, "tokenization.max_length=12", until="tokenize")) == {"tokenize"}
 
+    # What is proposed lies outside of the run, so that no cached result stands for it.
+    repository = serving_an_older_version(tmp_path / "manifests")
+    gitops = ("deploy.mode=gitops", f"deploy.repository={repository}")
+    for _ in range(2):
+        proposed = go(data, *gitops)
+        assert again(proposed) == {"deploy"}
+        assert proposed.stages["deploy"].rows["branch"] == "promote/dev/tiny_topics_v1"
+    assert git(repository, "rev-list", "--count", "main..promote/dev/tiny_topics_v1").strip() == "1"
+
     data.write_text(data.read_text().replace("wave", "cave", 1))
     assert again(go(data, until="tokenize")) == {"ingest", "tokenize"}
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=a", "-c", "user.email=a@example.test")
+    command = ["git", "-C", str(folder), *identity, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def serving_an_older_version(folder: Path) -> Path:
+    """A repository whose dev serves a version 9 of another time."""
+    models = folder / "manifests" / "overlays" / "dev" / "models"
+    shutil.copytree(ROOT / "manifests" / "overlays" / "dev" / "models" / "library-docs", models / "tiny-topics")
+    release = models / "tiny-topics" / "release.yaml"
+    text = release.read_text().replace("library_docs", "tiny_topics").replace("library-docs", "tiny-topics")
+    release.write_text(text.replace("/v0001/", "/v0009/"))
+    git(folder, "init", "--quiet", "--initial-branch", "main")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "Begin")
+    return folder
 
 
 @pytest.mark.timeout(300)
@@ -85,7 +116,7 @@ def killed(data: Path, stage: str, moment: str) -> None:
         ),
         *[
             pytest.param([(stage, moment)], id=f"{stage}-{moment}", marks=pytest.mark.slow)
-            for stage in STAGES
+            for stage in ROAD
             for moment in ("started", "result", "finished")
         ],
     ],

@@ -18,7 +18,7 @@ from fairlead.data.config import DataConfig, IncrementalConfig, TokenizationConf
 from fairlead.errors import ConfigError
 from fairlead.evaluation.config import EvaluationConfig
 from fairlead.optimization.config import OptimizationConfig
-from fairlead.project import ProjectConfig
+from fairlead.project import DeployConfig, ProjectConfig
 from fairlead.training.config import ModelConfig, TrainConfig
 
 ROOT = Path(__file__).parent.parent.parent
@@ -36,9 +36,10 @@ def without_placement(package: Any) -> Any:
         executor["container"].pop("resources", None)
         executor["container"].pop("image")
         executor["container"].pop("env", None)
-    for task in package["root"]["dag"]["tasks"].values():
+    dags = [package["root"]["dag"], *(c["dag"] for c in package["components"].values() if "dag" in c)]
+    for task in (task for dag in dags for task in dag["tasks"].values()):
         task.pop("retryPolicy", None)
-        task.pop("cachingOptions")
+        task.pop("cachingOptions", None)
     return package
 
 
@@ -52,8 +53,21 @@ def test_a_package_for_a_stage_has_what_it_needs_and_no_more() -> None:
     whole = local_package(TRAINING)["root"]["dag"]["tasks"]
     for index, stage in enumerate(STAGES):
         part = local_package(TRAINING, stage)["root"]["dag"]["tasks"]
-        assert set(part) == set(STAGES[: index + 1])
+        # The last one stands behind a condition.
+        assert set(part) == {name if name != "deploy" else "condition-1" for name in STAGES[: index + 1]}
         assert all(part[name] == whole[name] for name in part)
+
+
+def test_deploy_is_behind_its_condition_and_never_cached() -> None:
+    package = local_package(TRAINING)
+    condition = package["root"]["dag"]["tasks"]["condition-1"]
+    assert (
+        condition["triggerPolicy"]["condition"] == "inputs.parameter_values['pipelinechannel--deploy_mode'] != 'none'"
+    )
+    assert package["root"]["inputDefinitions"]["parameters"]["deploy_mode"]["defaultValue"] == "none"
+    inside = package["components"]["comp-condition-1"]["dag"]["tasks"]
+    assert set(inside) == {"deploy"}
+    assert not inside["deploy"]["cachingOptions"].get("enableCache")
 
 
 def test_every_setting_reaches_exactly_the_stages_that_depend_on_it() -> None:
@@ -75,6 +89,8 @@ def test_every_setting_reaches_exactly_the_stages_that_depend_on_it() -> None:
         "evaluation": {"evaluate"},
         "gate": {"gate"},
         "optimization": {"optimize"},
+        "deploy": {"condition-1"},
+        "deploy_mode": {"condition-1"},
     }
 
 
@@ -88,6 +104,7 @@ def test_the_arguments_are_the_parameters_and_hold_every_setting() -> None:
     assert TrainConfig.parse(arguments["training"]) == config.training
     assert ModelConfig.parse(arguments["model"]) == config.model
     assert OptimizationConfig.parse(arguments["optimization"]) == config.optimization
+    assert DeployConfig.parse({**arguments["deploy"], "mode": arguments["deploy_mode"]}) == config.deploy
     assert DataConfig.parse(arguments["data"]) == config.data
     assert TokenizationConfig.parse(arguments["tokenization"]) == config.tokenization
     assert (arguments["source_digest"], arguments["base_digest"]) == ("sha256:1", "sha256:2")
@@ -117,6 +134,7 @@ SECTIONS = [
     TrainConfig,
     EvaluationConfig,
     OptimizationConfig,
+    DeployConfig,
 ]
 
 
@@ -150,7 +168,7 @@ def test_a_component_is_one_import_and_one_call(stage: str) -> None:
 def test_images_say_which_steps_need_torch() -> None:
     executors = local_package(TRAINING)["deploymentSpec"]["executors"]
     light = {name for name, value in executors.items() if value["container"]["image"] == LIGHT_IMAGE}
-    assert light == {"exec-ingest", "exec-gate", "exec-register"}
+    assert light == {"exec-ingest", "exec-gate", "exec-register", "exec-deploy"}
     assert {value["container"]["image"] for value in executors.values()} == {LIGHT_IMAGE, TORCH_IMAGE}
 
 

@@ -16,12 +16,12 @@ def run_on_cluster(
     """Run a project on a Kubeflow Pipelines server and draw its stages as they go by."""
     from fairlead.cli.display import Display
     from fairlead.cli.relay import relayed
-    from fairlead.cluster.arguments import STAGES, refuse_local
+    from fairlead.cluster.arguments import refuse_local, stages
 
     refuse_local(settings)
     from fairlead.cluster.pipelines import submit
 
-    with Display(STAGES, sys.stderr if as_json else sys.stdout) as display, relayed(display.on_event):
+    with Display(stages(settings), sys.stderr if as_json else sys.stdout) as display, relayed(display.on_event):
         run = submit(settings, host, namespace, settings=cluster, on_event=display.on_event)
     answer = {"run": run.run_id, "address": run.address, "stages": run.stages}
     print_json(answer) if as_json else print_pairs({"run": run.run_id, "dashboard": run.address})

@@ -69,7 +69,7 @@ def _check_options(on: str, until: str | None, no_cache: bool, sample: bool, pre
     for option, given in here.items():
         if given and on == "cluster":
             raise ConfigError(f"{option}: it works on this machine only; leave it or --on cluster away")
-    if predict is not None and until not in (None, "register"):
+    if predict is not None and until not in (None, "register", "deploy"):
         raise ConfigError("--predict: it needs a registered version; leave --until away")
 
 
@@ -97,12 +97,11 @@ def _sample_values(
 def _run_here(settings: "ProjectConfig", until: str | None, cache: bool, as_json: bool) -> "LocalRun":
     from fairlead.cli.display import Display
     from fairlead.cli.relay import relayed
-    from fairlead.cluster.arguments import STAGES
+    from fairlead.cluster.arguments import stages
     from fairlead.cluster.local import run_local
 
-    stages = STAGES[: STAGES.index(until) + 1] if until else STAGES
     stream = sys.stderr if as_json else sys.stdout
-    with Display(stages, stream) as display, relayed(display.on_event):
+    with Display(stages(settings, until), stream) as display, relayed(display.on_event):
         return run_local(settings, until=until, cache=cache, on_event=display.on_event)
 
 

@@ -1,6 +1,7 @@
 """The stages by name, and what of a project's settings each of them is given."""
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from fairlead.names import SCRATCH, VERSION_SCHEME, ModelRef
 from fairlead.project import ProjectConfig
 from fairlead.storage.redaction import redact
 
-STAGES = ("ingest", "tokenize", "train", "evaluate", "gate", "optimize", "register")
+STAGES = ("ingest", "tokenize", "train", "evaluate", "gate", "optimize", "register", "deploy")
 # Settings that only the gate reads: a changed floor must not evaluate again.
 GATE_FIELDS = frozenset({"gate", "champion_metric", "champion_max_drop", "parent_metric", "parent_max_drop"})
 SCHEMES = ("s3", "https", "http", "hf", VERSION_SCHEME.removesuffix("://"))
@@ -25,6 +26,14 @@ def check_stage(name: str) -> str:
         hint = f"did you mean {near[0]!r}" if near else f"the stages are {', '.join(STAGES)}"
         raise ConfigError(f"--until: there is no stage {name!r}; {hint}")
     return name
+
+
+def stages(config: ProjectConfig, until: str | None = None) -> tuple[str, ...]:
+    """The stages of a run of these settings, up to `until`. Raises ConfigError when that is none of them."""
+    found = STAGES[:-1] if config.deploy.mode == "none" else STAGES
+    if until and check_stage(until) not in found:
+        raise ConfigError(f"--until {until}: deploy.mode is none, so there is nothing to deploy to; set it")
+    return found[: found.index(until) + 1] if until else found
 
 
 def pipeline_arguments(config: ProjectConfig, source_digest: str = "", base_digest: str = "") -> dict[str, Any]:
@@ -47,6 +56,8 @@ def pipeline_arguments(config: ProjectConfig, source_digest: str = "", base_dige
         "evaluation": {name: value for name, value in evaluation.items() if name not in GATE_FIELDS},
         "gate": {name: value for name, value in evaluation.items() if name in GATE_FIELDS},
         "optimization": _section(config.optimization),
+        "deploy": {name: value for name, value in _section(config.deploy).items() if name != "mode"},
+        "deploy_mode": config.deploy.mode,
     }
 
 
@@ -113,6 +124,11 @@ def refuse_local(config: ProjectConfig) -> None:
     for setting, address in named.items():
         if reason := _unfit(address):
             raise ConfigError(f"{setting}: {redact(address)!r} {reason}")
+    if config.deploy.mode == "gitops" and not re.match(r"(https?|ssh)://|[^/]+@[^/]+:", str(config.deploy.repository)):
+        raise ConfigError(
+            f"deploy.repository: {config.deploy.repository!r} is not on a server, where a cluster could reach it; "
+            "name it by https:// or ssh://"
+        )
 
 
 def _unfit(address: str) -> str:

@@ -5,15 +5,15 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from fairlead.config import Config
+from fairlead.project import ObjectName
 
 # Kubernetes' resource quantities, as far as KFP takes them.
 Cpu = Annotated[str, StringConstraints(pattern=r"^([0-9]+m|[0-9]+(\.[0-9]+)?)$")]
 Memory = Annotated[str, StringConstraints(pattern=r"^[0-9]+(Ki|M|Mi|G|Gi|T|Ti)?$")]
-ObjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 
 
 class CompileSettings(Config):
-    """What a compiled pipeline asks of the cluster. The `light` steps are ingest, gate and register."""
+    """What a compiled pipeline asks of the cluster. The `light` steps are ingest, gate, register and deploy."""
 
     light_image: str | None = None
     """Image of the light steps. Default: the one `make images` builds for this release."""
@@ -35,8 +35,8 @@ class CompileSettings(Config):
     """Size of `/dev/shm` in train, in memory: NCCL wants more than a pod's 64 MB. Default 1Gi."""
     secret: ObjectName | None = "fairlead"  # noqa: S105
     """Secret with FAIRLEAD_REGISTRY and, if wanted, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
-    AWS_SESSION_TOKEN, and for train MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or
-    MLFLOW_TRACKING_TOKEN. Default `fairlead`."""
+    AWS_SESSION_TOKEN, for train MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, and
+    for deploy FAIRLEAD_GIT_USERNAME and FAIRLEAD_GIT_PASSWORD. Default `fairlead`."""
     config_map: ObjectName | None = "fairlead"
     """ConfigMap with FAIRLEAD_STORE and, if wanted, AWS_ENDPOINT_URL and AWS_REGION, and for train
     MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME and FAIRLEAD_TENSORBOARD. Default `fairlead`."""

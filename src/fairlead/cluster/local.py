@@ -20,7 +20,7 @@ from subprocess import Popen
 from typing import Any
 
 from fairlead import errors, places
-from fairlead.cluster.arguments import STAGES, check_stage, input_digests, pinned, pipeline_arguments
+from fairlead.cluster.arguments import input_digests, pinned, pipeline_arguments, stages
 from fairlead.cluster.processes import child, only_one
 from fairlead.cluster.pruning import CACHE, LOCKS, LOGS, PIPELINE, note_use
 from fairlead.errors import FairleadError, GateFailed
@@ -88,7 +88,7 @@ def run_local(
     Raises the error that a stage ended with, and Conflict when a run of this project is going on in
     the same home.
     """
-    until, config = check_stage(until) if until else STAGES[-1], pinned(config)
+    until, config = stages(config, until)[-1], pinned(config)
     with only_one(places.home() / LOCKS / f"{config.project}.lock", f"run of {config.project}") as lock:
         job = LocalPipeline(
             pipeline=TRAINING,

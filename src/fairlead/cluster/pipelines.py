@@ -107,11 +107,19 @@ def local_package(pipeline: str, until: str | None = None) -> dict[str, Any]:
     module, _, name = pipeline.partition(":")
     package: dict[str, Any] = yaml.safe_load(_compiled(getattr(importlib.import_module(module), name)))
     tasks = package["root"]["dag"]["tasks"]
-    wanted = {until} if until else set(tasks)
+    wanted = {_task_with(package, until)} if until else set(tasks)
     while more := {name for task in wanted for name in tasks[task].get("dependentTasks", [])} - wanted:
         wanted |= more
     package["root"]["dag"]["tasks"] = {name: tasks[name] for name in tasks if name in wanted}
     return package
+
+
+def _task_with(package: dict[str, Any], stage: str) -> str:
+    """The task of a stage, or the condition that it stands behind."""
+    tasks = package["root"]["dag"]["tasks"]
+    inside = {name: package["components"][task["componentRef"]["name"]].get("dag", {}) for name, task in tasks.items()}
+    found: Iterator[str] = (name for name, dag in inside.items() if name == stage or stage in dag.get("tasks", {}))
+    return next(found)
 
 
 def execute(request: dict[str, Any]) -> None:

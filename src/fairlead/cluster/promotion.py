@@ -6,9 +6,9 @@ The cluster is not touched; it follows the branch that the commit is merged into
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fairlead.cluster.gitops import Repository
+from fairlead.cluster.gitops import REMOTE, Repository, cloned
 from fairlead.cluster.releases import KUSTOMIZATION, RELEASE, Release, folder_of
-from fairlead.errors import Conflict, NotFound
+from fairlead.errors import ClusterError, Conflict, NotFound
 from fairlead.names import version_name
 
 if TYPE_CHECKING:
@@ -55,6 +55,34 @@ def promote(
     message = f"{subject}\n\n{reasons(_known(registry, project, release.number), version)}"
     kind = "promote" if canary_percent is None else f"canary-{canary_percent}"
     return _propose(repository, environment, base, release, changed, f"{kind}/{environment}/{version.name}", message)
+
+
+def propose(
+    registry: "Registry",
+    address: str,
+    branch: str,
+    version: "VersionRecord",
+    environment: str,
+    canary_percent: int | None = None,
+) -> Proposal:
+    """`promote` on a remote repository, whose `branch` the environment follows; what is proposed is there afterwards.
+
+    The same twice, at the same time too, makes one branch with one commit; what fails leaves nothing behind.
+    """
+    for is_last in (False, True):
+        with cloned(address) as repository:
+            what = (version.project, version.number, environment)
+            proposal = promote(registry, repository, *what, branch, canary_percent)
+            if proposal.commit is None:
+                return proposal
+            try:
+                repository.push(REMOTE, proposal.branch)
+                return proposal
+            except ClusterError:
+                # Another run may have pushed it since: then a fresh copy has it, and there is nothing to push.
+                if is_last:
+                    raise
+    raise AssertionError("the last try returns or raises")
 
 
 def roll_back(
@@ -111,11 +139,14 @@ def _propose(
 ) -> Proposal:
     folder = folder_of(environment, release.project)
     after = changed.number if changed.canary is None else changed.canary
-    if repository.has_branch(branch):
+    if repository.has_branch(branch) and repository.is_behind(branch, base):
+        # It was merged, and taken back since: what it proposed is proposed anew.
+        repository.forget_branch(branch)
+    commit = repository.head(branch)
+    if commit is not None:
         proposed = read_release(repository, branch, environment, release.project)
         if proposed != changed:
             raise Conflict(f"branch {branch}: it is there and holds something else; merge or delete it")
-        commit = branch
     else:
         files = {str(folder / RELEASE): changed.release, str(folder / KUSTOMIZATION): changed.kustomization}
         commit = repository.commit(branch, base, files, message)

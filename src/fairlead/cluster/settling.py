@@ -10,6 +10,8 @@ from fairlead.names import (
     AT_HOME,
     CHECKPOINTS_ENV,
     CLUSTER_ENV,
+    GIT_PASSWORD_ENV,
+    GIT_USERNAME_ENV,
     IN_STORE,
     NAMESPACE_ENV,
     POD_ENV,
@@ -58,6 +60,8 @@ def settler(settings: CompileSettings, kubernetes: Any, nodes: int = 1) -> Calla
             _refer(task, settings, kubernetes, SINK_SECRET_KEYS, SINK_CONFIG_KEYS, optional=True)
             # A pod's disk is gone with it.
             task.set_env_variable(CHECKPOINTS_ENV, AT_HOME if settings.home_claim else IN_STORE)
+        if task.name == "deploy":
+            _refer(task, settings, kubernetes, (GIT_USERNAME_ENV, GIT_PASSWORD_ENV), (), optional=True)
         if task.name == "train" and not thin:
             kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory", size_limit=settings.shm_size)  # noqa: S108
             if settings.home_claim:
@@ -106,7 +110,7 @@ def _refer(
     task: Any, settings: CompileSettings, kubernetes: Any, secret: Keys, config_map: Keys, optional: bool
 ) -> None:
     """Take environment variables from the Secret and the ConfigMap, by name: no value is in the package."""
-    if settings.secret:
+    if settings.secret and secret:
         kubernetes.use_secret_as_env(task, settings.secret, {key: key for key in secret}, optional=optional)
-    if settings.config_map:
+    if settings.config_map and config_map:
         kubernetes.use_config_map_as_env(task, settings.config_map, {key: key for key in config_map}, optional=optional)
