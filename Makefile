@@ -19,10 +19,10 @@ WORKER_KILLS ?= 20
 MINUTES ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check bench kill-matrix fuzz chaos soak compile manifests images clean
+.PHONY: help install run test cluster-test check bench kill-matrix fuzz chaos soak compile manifests images clean
 
 help: ## Say what each target does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(BIN)/.installed ## Make .venv with everything that runs on a laptop
 
@@ -31,6 +31,9 @@ run: $(BIN)/.installed ## Run the whole road on sample data and end with a predi
 
 test: $(BIN)/.installed-dev ## Run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) $(TESTS)
+
+cluster-test: $(BIN)/.installed-dev ## Run the manifests and commands on the cluster that KUBECONFIG names, in a namespace of their own
+	$(BIN)/python -m pytest -m cluster -p no:cacheprovider tests/on_cluster
 
 check: $(BIN)/.installed-dev ## Check format, lint, types, import contracts and manifests
 	$(BIN)/ruff format --check .

@@ -27,6 +27,7 @@ import pytest
 import yaml
 
 from manifests.validation.schemas import LOADER, strict
+from tests.cluster import built_in, port_forwarding
 
 Object = dict[str, Any]
 PLURALS = {
@@ -77,6 +78,10 @@ class Cluster:
     """What a service answers to a path, through the API server; None is a connection refused."""
     logs: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     """Lines with their times by pod."""
+    ports: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Ports of this machine by pod and port, to which a port forward leads."""
+    has_namespaces: bool = False
+    """Whether objects are refused in namespaces that nobody made."""
     forbidden: set[tuple[str, str]] = field(default_factory=set)
     """Verb and plural that the caller may not."""
     requests: list[tuple[str, str]] = field(default_factory=list)
@@ -152,7 +157,7 @@ class Cluster:
             return [
                 deepcopy(found)
                 for (kind, where, _), found in sorted(self.objects.items())
-                if kind == plural and where == namespace and _selected(found, selector)
+                if kind == plural and namespace in ("", where) and _selected(found, selector)
             ]
 
     def forget_changes(self) -> None:
@@ -173,12 +178,26 @@ class Cluster:
         with self.lock:
             if (plural, namespace, name) in self.objects:
                 raise Refusal(409, "AlreadyExists", f'{plural} "{name}" already exists')
+            self._check_namespace(namespace, body)
             body = deepcopy(body)
-            body["metadata"] |= {"namespace": namespace, "uid": str(uuid.uuid4()), "creationTimestamp": now()}
+            body["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": now()}
+            body["metadata"] |= {"namespace": namespace} if namespace else {}
             body["metadata"] |= {"generation": 1, "managedFields": [_manager(query, "Update", body)]}
             body.pop("status", None)
             self._check(plural, None, body, query)
+            if query.get("dryRun") == "All":
+                return body
+            if plural == "namespaces" and self.has_namespaces:
+                self.make("serviceaccounts", {"metadata": {"name": "default", "namespace": name}})
             return self.put(plural, body, "ADDED")
+
+    def _check_namespace(self, namespace: str, body: Object) -> None:
+        if not self.has_namespaces or not namespace:
+            return
+        if ("namespaces", "", namespace) not in self.objects:
+            raise _missing("namespaces", namespace)
+        if body["metadata"].get("namespace", namespace) != namespace:
+            raise Refusal(400, "BadRequest", "the namespace of the object does not match the namespace on the request")
 
     def patch(
         self, plural: str, namespace: str, name: str, kind: str, body: Object, query: dict[str, str]
@@ -224,8 +243,8 @@ class Cluster:
 
     def _replace(self, plural: str, old: Object, new: Object, query: dict[str, str]) -> Object:
         self._check(plural, old, new, query)
-        if new == old:
-            return old
+        if new == old or query.get("dryRun") == "All":
+            return new
         if new.get("spec") != old.get("spec"):
             new["metadata"]["generation"] += 1
         return self.put(plural, new)
@@ -235,6 +254,9 @@ class Cluster:
             found = self.get(plural, name, namespace)
             if found is None:
                 raise _missing(plural, name)
+            if plural == "namespaces":
+                for kind, where, inner in [key for key in self.objects if key[1] == name]:
+                    self.remove(kind, inner, where)
             if not found["metadata"].get("finalizers"):
                 return self.put(plural, found, "DELETED")
             found["metadata"]["deletionTimestamp"] = now()
@@ -338,7 +360,8 @@ def _conflicts(owned: Any, wanted: Any, current: Any, path: str = ".spec") -> st
 def _selected(found: Object, selector: dict[str, str]) -> bool:
     for pair in filter(None, selector.get("labelSelector", "").split(",")):
         key, _, value = pair.partition("=")
-        if (found["metadata"].get("labels") or {}).get(key) != value:
+        labels = found["metadata"].get("labels") or {}
+        if key not in labels or ("=" in pair and labels[key] != value):
             return False
     for pair in filter(None, selector.get("fieldSelector", "").split(",")):
         path, _, value = pair.partition("=")
@@ -374,8 +397,8 @@ class Handler(BaseHTTPRequestHandler):
     def _route(self, parts: list[str], query: dict[str, str], body: Any) -> None:
         if parts == ["version"]:
             return self._answer(200, {"major": "1", "minor": self.cluster.minor})
-        if parts[0] == "apis" and len(parts) == 3:
-            return self._answer(200, self._discovery(f"{parts[1]}/{parts[2]}"))
+        if (parts[0], len(parts)) in (("apis", 3), ("api", 2)):
+            return self._answer(200, self._discovery("/".join(parts[1:])))
         if parts[-1] == "selfsubjectaccessreviews":
             wanted = body["spec"]["resourceAttributes"]
             allowed = (wanted["verb"], wanted["resource"]) not in self.cluster.forbidden
@@ -392,15 +415,18 @@ class Handler(BaseHTTPRequestHandler):
             if (found := self.cluster.crds.get(name.partition(".")[0])) is None:
                 raise _missing(plural, name)
             return self._answer(200, found)
-        if parts[0] == "apis" and plural not in self.cluster.crds:
+        api_version = "/".join(parts[1:3])
+        if parts[0] == "apis" and plural not in self.cluster.crds and not built_in.is_served(api_version, plural):
             raise Refusal(404, "NotFound", "the server could not find the requested resource")
         if sub == "proxy":
             answer = self.cluster.services.get(name, lambda path: None)("/" + "/".join(rest[3:]))
             if answer is None:
                 raise Refusal(503, "ServiceUnavailable", f'no endpoints available for service "{name}"')
             return self._answer(200, answer)
+        if sub == "portforward":
+            return self._forward(name, int(query["ports"]))
         if sub == "log":
-            return self._log(name, query)
+            return self._log(namespace, name, query)
         if self.command == "GET" and query.get("watch") == "true":
             return self._watch(plural, namespace, query)
         return self._crud(plural, namespace, name, query, body)
@@ -460,16 +486,16 @@ class Handler(BaseHTTPRequestHandler):
                     self._chunk(line.encode())
         return self._end_stream(None)
 
-    def _log(self, pod: str, query: dict[str, str]) -> None:
+    def _log(self, namespace: str, pod: str, query: dict[str, str]) -> None:
         cluster = self.cluster
-        if cluster.get("pods", pod) is None and pod not in cluster.logs:
+        if cluster.get("pods", pod, namespace) is None and pod not in cluster.logs:
             raise _missing("pods", pod)
         self._begin_stream()
         done, since = 0, query.get("sinceTime", "")
         while True:
             with cluster.lock:
                 lines = list(cluster.logs.get(pod, []))
-                found = cluster.get("pods", pod)
+                found = cluster.get("pods", pod, namespace)
                 ended = found is None or found["status"]["phase"] in ("Succeeded", "Failed")
             chosen = lines[done:]
             if "tailLines" in query:
@@ -483,13 +509,31 @@ class Handler(BaseHTTPRequestHandler):
             with cluster.lock:
                 cluster.lock.wait(0.05)
 
+    def _forward(self, pod: str, port: int) -> None:
+        if self.headers.get("Sec-WebSocket-Protocol") != port_forwarding.PROTOCOL:
+            raise Refusal(400, "BadRequest", "unable to upgrade: unsupported subprotocol")
+        if not any(key[0] == "pods" and key[2] == pod for key in self.cluster.objects):
+            raise _missing("pods", pod)
+        self.send_response(101)
+        self.send_header("Upgrade", "websocket")
+        self.send_header("Connection", "Upgrade")
+        self.send_header("Sec-WebSocket-Accept", port_forwarding.accept_key(self.headers["Sec-WebSocket-Key"]))
+        self.send_header("Sec-WebSocket-Protocol", port_forwarding.PROTOCOL)
+        self.end_headers()
+        self.close_connection = True
+        port_forwarding.forward(self.connection, self.rfile, port, self.cluster.ports.get((pod, port)))
+
     def _discovery(self, api_version: str) -> Object:
         group, _, name = api_version.partition("/")
         served = [
-            {"name": plural, "kind": crd["spec"]["names"]["kind"]}
+            {
+                "name": plural,
+                "kind": crd["spec"]["names"]["kind"],
+                "namespaced": crd["spec"]["scope"] == "Namespaced",
+            }
             for plural, crd in self.cluster.crds.items()
             if crd["spec"]["group"] == group and any(v["name"] == name for v in crd["spec"]["versions"])
-        ]
+        ] + built_in.resources(api_version)
         if not served:
             raise Refusal(404, "NotFound", "the server could not find the requested resource")
         return {"kind": "APIResourceList", "groupVersion": api_version, "resources": served}

@@ -1,0 +1,94 @@
+"""Ports of this machine that lead to ports of pods, through the API server: no Service of another type, no other tool.
+
+A connection goes to the pod's own loopback, so that no NetworkPolicy stands in its way.
+"""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from kubernetes import client
+from kubernetes.client import ApiException
+from kubernetes.stream import portforward
+
+from fairlead.cluster.api_server import ApiServer, Object, items
+
+
+@contextmanager
+def forwarded(server: ApiServer, pod: str, port: int, namespace: str = "") -> Iterator[str]:
+    """`127.0.0.1:<port>`, which leads to a port of a pod for as long as the pod is there."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ended = threading.Event()
+        arguments = (listener, ended, server, pod, namespace or server.namespace, port)
+        threading.Thread(target=_accept, args=arguments, daemon=True, name=f"to {pod}:{port}").start()
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            ended.set()
+            with suppress(OSError):
+                # Wakes who waits for a connection.
+                listener.shutdown(socket.SHUT_RDWR)
+
+
+def behind(server: ApiServer, service: str, port: int, namespace: str = "") -> tuple[str, int]:
+    """A ready pod behind a Service, and the port of it that a port of the Service leads to. Raises AssertionError."""
+    namespace = namespace or server.namespace
+    found = server.get(f"/api/v1/namespaces/{namespace}/services/{service}")
+    selector = ",".join(f"{key}={value}" for key, value in (found["spec"].get("selector") or {}).items())
+    pods = items(server.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector)) if selector else []
+    ready = [pod for pod in pods if is_ready(pod)]
+    assert ready, f"no pod behind the service {service} is ready"
+    (target,) = (entry.get("targetPort", port) for entry in found["spec"]["ports"] if entry["port"] == port)
+    return ready[0]["metadata"]["name"], _number(ready[0], target)
+
+
+def is_ready(pod: Object) -> bool:
+    """Whether a pod is ready and stays."""
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+    return ready and not pod["metadata"].get("deletionTimestamp")
+
+
+def _number(pod: Object, target: int | str) -> int:
+    if isinstance(target, int):
+        return target
+    ports = [entry for container in pod["spec"]["containers"] for entry in container.get("ports") or []]
+    return next(int(entry["containerPort"]) for entry in ports if entry.get("name") == target)
+
+
+def _accept(
+    listener: socket.socket, ended: threading.Event, server: ApiServer, pod: str, namespace: str, port: int
+) -> None:
+    while not ended.is_set():
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        threading.Thread(target=_serve, args=(connection, server, pod, namespace, port), daemon=True).start()
+
+
+def _serve(connection: socket.socket, server: ApiServer, pod: str, namespace: str, port: int) -> None:
+    # A client of its own: while it connects, the library puts another method into it.
+    api = client.CoreV1Api(client.ApiClient(server._client.configuration))
+    with connection:
+        try:
+            forward = portforward(api.connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port))
+        except ApiException:
+            # As a port that nobody listens on.
+            return
+        there = forward.socket(port)
+        back = threading.Thread(target=_copy, args=(there, connection), daemon=True)
+        back.start()
+        _copy(connection, there)
+        back.join()
+        there.close()
+
+
+def _copy(source: Any, target: Any) -> None:
+    with suppress(OSError):
+        while content := source.recv(1 << 16):
+            target.sendall(content)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
