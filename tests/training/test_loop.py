@@ -146,12 +146,12 @@ def test_the_rows_that_give_no_number_are_named_with_their_source(
     data = write_data(tmp_path / "texts", {"train": [(f"text {row}", "cat") for row in range(72)]})
     loop = make_loop(tmp_path / "run", checkpoint_every_steps=1)
     loop.splits = replace(loop.splits, data=data)
-    whole = loop._loss
+    whole = loop.losses.of
 
     def loss(network: torch.nn.Module, step: int, of: Pass) -> torch.Tensor:
         return whole(network, step, of) / float(all(bad not in rows for _, rows in of.groups))
 
-    loop._loss = loss
+    loop.losses.of = loss
     with pytest.raises(NumericalError) as raised:
         loop.run()
     good = tmp_path / "run" / "step-00000003"

@@ -97,16 +97,17 @@ def test_a_batch_that_does_not_fit_is_computed_in_smaller_parts(
 
 def test_what_fits_is_remembered(make_loop: Callable[..., Any], tmp_path: Path) -> None:
     loop = make_loop(tmp_path / "a", micro_batch_tokens=4096, max_steps=2)
-    loop.budget.halve(1, loop.plan.rows(1), loop._passes.lengths, True)
-    loop._advance(micro_batch_tokens=loop.budget.tokens)
+    loop.gradient.budget.halve(1, loop.plan.rows(1), loop._passes.lengths, True)
+    loop._advance(micro_batch_tokens=loop.gradient.budget.tokens)
     loop.run()
-    assert make_loop(tmp_path / "a", micro_batch_tokens=4096, max_steps=4).budget.tokens == loop.budget.tokens < 4096
+    resumed = make_loop(tmp_path / "a", micro_batch_tokens=4096, max_steps=4)
+    assert resumed.gradient.budget.tokens == loop.gradient.budget.tokens < 4096
 
 
 def test_a_row_that_does_not_fit_alone_is_named(make_loop: Callable[..., Any], tmp_path: Path) -> None:
     loop = make_loop(tmp_path, batch_size=72)
 
-    whole, settling = loop._wrap, threading.Event()
+    whole, settling = loop.gradient._wrap, threading.Event()
 
     def too_little(*_: object) -> None:
         if not settling.is_set():
@@ -119,7 +120,7 @@ def test_a_row_that_does_not_fit_alone_is_named(make_loop: Callable[..., Any], t
         return ddp
 
     loop._passes.network.register_forward_pre_hook(too_little)
-    loop._wrap = wrap
+    loop.gradient._wrap = wrap
     longest = loop._passes.lengths.max()
     with pytest.raises(MemoryExceeded, match=rf"one row of {longest} tokens \(row \d+ of 'train'\) alone"):
         loop.run()

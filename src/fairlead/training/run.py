@@ -7,35 +7,31 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from fairlead import places, provenance
-from fairlead.errors import Conflict, DataError, FairleadError, NotFound
+from fairlead.errors import NotFound
 from fairlead.events import result
 from fairlead.formats import dataset
-from fairlead.formats import tokens as token_format
 from fairlead.formats.atomic import write_json
 from fairlead.formats.digests import of_json, short
-from fairlead.formats.model import Environment, TrainingRecord
-from fairlead.formats.tokens import UNKNOWN_LABEL, TokensManifest
+from fairlead.formats.model import TrainingRecord
+from fairlead.formats.tokens import TokensManifest
 from fairlead.names import (
-    CLASSIFICATION,
     FRESH_ENV,
     IN_STORE,
-    LANGUAGE_MODELING,
     SCRATCH,
     VERSION_SCHEME,
     check_project,
 )
 from fairlead.registry import Registry, open_registry
 from fairlead.registry.fetching import fetch_base
-from fairlead.stage import disk_sentence, stage
-from fairlead.storage.redaction import redact
+from fairlead.stage import stage
+from fairlead.training import inputs, recording
 from fairlead.training.batching.batches import make_plan
 from fairlead.training.batching.blocks import open_rows
 from fairlead.training.checkpoints.finished import copy_finished, hardware, read_finished
-from fairlead.training.checkpoints.format import BLOCKED, SKIPPED, open_checkpoints
+from fairlead.training.checkpoints.format import open_checkpoints
 from fairlead.training.config import CARRYING_OUT, ModelConfig, TrainConfig
 from fairlead.training.incremental import check_parent
 from fairlead.training.launching import calibration, distributed
@@ -43,7 +39,6 @@ from fairlead.training.launching.elsewhere import Elsewhere, recall, train_elsew
 from fairlead.training.launching.job import Job
 from fairlead.training.models.layout import check_layout
 from fairlead.training.precision import check_device, resolve, resolve_compile
-from fairlead.training.watch.metrics import LOGGING_SHARE
 from fairlead.training.watch.sinks import check_sinks
 
 
@@ -71,8 +66,8 @@ def train_stage(
     if here:
         config = resolve(config, here)
         check_device(config, here)
-    manifest = _check_data(Path(data), Path(tokens))
-    _check_tokenizer(manifest, model_config)
+    manifest = inputs.check_data(Path(data), Path(tokens))
+    inputs.check_tokenizer(manifest, model_config)
     if here:
         num_steps = make_plan(config, open_rows(Path(tokens), manifest, dataset.TRAIN, config)).num_steps
         config = resolve_compile(config, here, num_steps)
@@ -89,12 +84,15 @@ def train_stage(
     if found:
         print(f"train: {job.run_id} is finished; its model is used (remove {job.folder} to train anew)", flush=True)
     with open_registry() as registry:
-        record = _note(registry, found, manifest) if found else _train(registry, job, manifest, processes, elsewhere)
-        costs = _costs(registry, job.run_id)
+        if found:
+            record = recording.note(registry, found, manifest)
+        else:
+            record = _train(registry, job, manifest, processes, elsewhere)
+        costs = recording.costs(registry, job.run_id)
     copy_finished(Path(job.folder), Path(output))
     _clean(job)
     reused = {"reused": "yes: finished before"} if found else {}
-    result("train", _rows(record, Path(tokens), manifest) | costs | reused)
+    result("train", recording.rows(record, Path(tokens), manifest) | costs | reused)
 
 
 def run_id(project: str, tokens_digest: str, parent: str | None, model: ModelConfig, config: TrainConfig) -> str:
@@ -171,14 +169,14 @@ def _train(
     nodes = job.training.nodes
     device = hardware(distributed.device_here()) if nodes == 1 else f"cluster: {nodes} nodes"
     environment = provenance.environment(device, nodes * processes, job.threads)
-    _start(registry, job.run_id, job.project, manifest, job.sections(manifest.config), environment)
+    recording.start(registry, job.run_id, job.project, manifest, job.sections(manifest.config), environment)
     try:
         record = _launch(job, processes, elsewhere)
     # Whatever stopped it: a run left `running` would be waited for for ever.
     except Exception as error:
-        registry.finish_run(job.run_id, "failed", reason=_reason(error))
+        registry.finish_run(job.run_id, "failed", reason=recording.reason(error))
         raise
-    _finish(registry, record)
+    recording.finish(registry, record)
     return record
 
 
@@ -192,44 +190,6 @@ def _threads(registry: Registry, job: Job) -> int:
         if before <= most and not os.environ.get(FRESH_ENV):
             return before
     return calibration.fastest_threads(most, torch.bfloat16 if config.precision == "bf16" else torch.float32)
-
-
-def _reason(error: Exception) -> str:
-    """The sentence that the stage will end with."""
-    if isinstance(error, FairleadError):
-        return str(error)
-    if isinstance(error, OSError):
-        return disk_sentence("train", error)
-    return f"train: {type(error).__name__}: {error}"
-
-
-def _note(registry: Registry, record: TrainingRecord, manifest: TokensManifest) -> TrainingRecord:
-    """Make the registry agree with a run that finished before; the stage may have been killed in between."""
-    try:
-        noted = registry.get_run(record.run_id).status == "finished"
-    except NotFound:
-        _start(registry, record.run_id, record.project, manifest, record.config, record.environment)
-        noted = False
-    if not noted:
-        _finish(registry, record)
-    return record
-
-
-def _start(
-    registry: Registry,
-    name: str,
-    project: str,
-    manifest: TokensManifest,
-    config: dict[str, Any],
-    environment: Environment,
-) -> None:
-    seed = int(config["training"]["seed"])
-    code = provenance.code()
-    registry.start_run(name, project, manifest.data_digest, manifest.digest, config, seed, environment, code)
-
-
-def _finish(registry: Registry, record: TrainingRecord) -> None:
-    registry.finish_run(record.run_id, "finished", weights_digest=record.weights_digest, metrics=record.validation)
 
 
 def _launch(job: Job, processes: int, elsewhere: Elsewhere | None) -> TrainingRecord:
@@ -251,49 +211,6 @@ def _launch_here(job: Job, processes: int) -> str:
         return distributed.launch(path, job.run_id, processes, job.threads, job.training.hang_timeout_seconds)
 
 
-def _check_data(data: Path, tokens: Path) -> TokensManifest:
-    """Check that the tokens are those of the data, and can be learned from."""
-    manifest = token_format.read_manifest(tokens)
-    if manifest.data_digest != dataset.read_manifest(data).digest:
-        raise Conflict(f"{tokens}: these are the tokens of another data version than {data}; run tokenize again")
-    if manifest.task == LANGUAGE_MODELING:
-        return manifest  # tokenize refuses a text that is too short, and there are no labels
-    if manifest.task == CLASSIFICATION and len(manifest.labels) < 2:
-        raise DataError(f"{tokens}: it has {len(manifest.labels)} class; a classifier needs at least 2")
-    for split in (dataset.TRAIN, dataset.VALIDATION):
-        labels = token_format.open_split(tokens, manifest, split).labels
-        if len(labels) == 0:
-            raise DataError(f"{tokens}: the split {split!r} has no rows; give it some")
-        known = token_format.known_rows(labels, manifest.task)
-        if manifest.task == CLASSIFICATION:
-            known &= (labels > UNKNOWN_LABEL) & (labels < len(manifest.labels))
-        if not known.all():
-            row = int(np.flatnonzero(~known)[0])
-            raise DataError(f"{tokens}: row {row} of {split!r} has a label that training does not; remove the row")
-    return manifest
-
-
-def _check_tokenizer(manifest: TokensManifest, model: ModelConfig) -> None:
-    """Check that the ids mean to the base model what they meant to the tokenizer that gave them."""
-    base = manifest.config.get("base", redact(model.base))
-    if base != redact(model.base):
-        raise Conflict(
-            f"model.base: {redact(model.base)} cannot read tokens made for {base}; run tokenize again with this base"
-        )
-
-
-def _costs(registry: Registry, run_id: str) -> dict[str, str]:
-    """What logging, checkpoints and overflows took of training, as the run itself measured it."""
-    shares, blocked, skipped = (registry.metric_history(run_id, name) for name in (LOGGING_SHARE, BLOCKED, SKIPPED))
-    rows = {"logging": f"{100 * shares[-1].value:.2f} % of the time"} if shares else {}
-    if blocked:
-        seconds = [point.value for point in blocked]
-        rows["blocked by checkpoints"] = f"{sum(seconds):.2f} s in {len(seconds)}, at most {max(seconds):.3f} s"
-    if skipped:
-        rows["steps skipped"] = f"{skipped[-1].value:.0f}, whose gradients overflowed fp16"
-    return rows
-
-
 def _clean(job: Job) -> None:
     """Remove the checkpoints of a run that ended, if its finished model lies beside them.
 
@@ -302,22 +219,3 @@ def _clean(job: Job) -> None:
     """
     if job.checkpoints == job.folder:
         open_checkpoints(job.checkpoints).remove_all()
-
-
-def _rows(record: TrainingRecord, tokens: Path, manifest: TokensManifest) -> dict[str, Any]:
-    config = TrainConfig.parse(record.config["training"], where="training")
-    metric = config.metric_for(manifest.task)
-    train = open_rows(tokens, manifest, dataset.TRAIN, config)
-    lengths = train.lengths
-    plan = make_plan(config, train)
-    return {
-        "run": record.run_id,
-        "steps": record.steps,
-        "best step": record.best_step,
-        f"validation {metric}": round(record.validation[metric], 4),
-        "seconds": round(record.seconds, 1),
-        "tokens/s": round(plan.num_tokens(lengths, record.steps) / max(record.seconds, 1e-9)),
-        "processes": record.environment.world_size,
-        "threads": record.environment.num_threads,
-        "weights": short(record.weights_digest),
-    } | ({"micro-batch tokens that fit": record.micro_batch_tokens} if record.micro_batch_tokens else {})
