@@ -31,6 +31,7 @@ NORMED = ModelConfig(depth=2, classifier_norm="batch")
         {"optimizer": "sgd", "freeze_embeddings": True, "activation_checkpointing": True},
         {"optimizer": "adagrad"},
         {"optimizer": "rmsprop"},
+        {"precision": "bf16", "activation_checkpointing": True},
     ],
     ids=str,
 )
@@ -41,12 +42,15 @@ def test_one_process_gives_the_numbers_of_ddp(make_loop: MakeLoop, tmp_path: Pat
         assert loops[parallel].run()
     assert all(isinstance(p, DTensor) for p in loops["fsdp"].model.parameters())
     for name in ("loss", "gradient_norm"):
-        assert curve(tmp_path / "fsdp", name) == pytest.approx(curve(tmp_path / "ddp", name), rel=1e-5)
+        # In bf16 a sum of gradients may round the other way.
+        near = 1e-2 if changes.get("precision") == "bf16" else 1e-5
+        assert curve(tmp_path / "fsdp", name) == pytest.approx(curve(tmp_path / "ddp", name), rel=near)
     for loop in loops.values():
         loop.load_best()
     ours, theirs = (loops[parallel].model.state_dict() for parallel in ("fsdp", "ddp"))
     assert ours.keys() == theirs.keys()
-    assert all(torch.allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-6) for name in theirs)
+    if "precision" not in changes:
+        assert all(torch.allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-6) for name in theirs)
 
 
 def test_a_float16_run_is_scaled_and_resumed(make_loop: MakeLoop, tmp_path: Path) -> None:

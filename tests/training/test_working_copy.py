@@ -49,8 +49,7 @@ def test_the_curve_is_near_that_of_float32(make_loop: MakeLoop, tmp_path: Path) 
     ("model", "changes"),
     [
         (ModelConfig(depth=1, classifier_norm="batch"), {}),
-        # Layers that are computed again find the weights themselves: autocast then.
-        (ModelConfig(depth=1), {"activation_checkpointing": True}),
+        (ModelConfig(depth=1), {"parallel": "fsdp"}),
     ],
 )
 def test_other_ways_of_computing_go_with_it(
@@ -59,6 +58,15 @@ def test_other_ways_of_computing_go_with_it(
     assert make_loop(tmp_path / "fp32", model=model, max_steps=6).run()
     assert make_loop(tmp_path / "bf16", model=model, max_steps=6, precision="bf16", **changes).run()
     assert curve(tmp_path / "bf16") == pytest.approx(curve(tmp_path / "fp32"), abs=0.03)
+
+
+def test_layers_that_are_computed_again_are_computed_in_the_copy(make_loop: MakeLoop, tmp_path: Path) -> None:
+    """To the bit: autocast would round otherwise."""
+    for again in (False, True):
+        loop = make_loop(tmp_path / str(again), precision="bf16", max_steps=4, activation_checkpointing=again)
+        assert loop.run()
+    assert curve(tmp_path / "True") == curve(tmp_path / "False")
+    assert curve(tmp_path / "True", "gradient_norm") == curve(tmp_path / "False", "gradient_norm")
 
 
 def test_gradients_of_shared_weights_arrive_in_float32() -> None:

@@ -69,7 +69,8 @@ class Loop:
         self._pieces = self._passes.pieces(splits.validation)
         self.figures = Figures(self.task.metric, group, self.plan.num_steps, self._validate_every)
         freeze(self.model, config)
-        self._shards = Shards(self._passes.network, group) if config.parallel == "fsdp" else None
+        sharded = config.parallel == "fsdp"
+        self._shards = Shards(self._passes.network, group, self._passes.copy_type) if sharded else None
         if config.compile == "on":
             compile_layers(self._passes.network)
         if self._shards and self._vocabulary:
@@ -82,7 +83,7 @@ class Loop:
         # Of the last step, over the global batch.
         self.loss = float("nan")
         tokens = self.state.micro_batch_tokens or config.micro_batch_tokens
-        self.gradient = Gradient(self.losses, self.scaling, self._norms, group, tokens, self._shards is not None)
+        self.gradient = Gradient(self.losses, self.scaling, self._norms, group, tokens, sharded)
 
     def _assemble(self) -> None:
         """Make what learns and remembers beside the model, and the parts of a checkpoint."""

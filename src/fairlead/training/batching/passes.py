@@ -82,9 +82,12 @@ class Passes:
         self.overhead = overhead_tokens(_num_working_parameters(model))
         packed = packed_forward(model, longest)
         self.network = Network(model, packed, config.activation_checkpointing)
-        self.autocast = autocast_type(config)
+        self.autocast = autocast_type(config, packed is not None)
         works_in_copy = config.precision == "bf16" and self.autocast is None
-        self.computing = WorkingCopy(self.network, torch.bfloat16) if works_in_copy else self.network
+        self.copy_type = torch.bfloat16 if works_in_copy else None
+        # Shards are copied as they are gathered (fairlead.training.updates.sharding).
+        copied_here = works_in_copy and config.parallel == "ddp"
+        self.computing = WorkingCopy(self.network, torch.bfloat16) if copied_here else self.network
 
     @property
     def device(self) -> torch.device:
@@ -166,15 +169,15 @@ def _recompute_layers(model: nn.Module) -> None:
     next(getattr(model, name) for name in names if hasattr(model, name))()
 
 
-def autocast_type(config: TrainConfig) -> torch.dtype | None:
-    """What autocast computes in; None where weights are computed with as they are, or in a working copy.
+def autocast_type(config: TrainConfig, packed: bool) -> torch.dtype | None:
+    """What autocast computes in; None where weights are computed with as they are, or in a copy.
 
-    Layers that are computed again in the backward pass find the weights themselves there, and shards are gathered as
-    they are: then bf16 is autocast.
+    Where the model's own code computes its layers again in the backward pass, which is where texts are not `packed`,
+    they find the weights there and not the copy: then bf16 is autocast.
     """
     if config.precision == "fp16":
         return torch.float16
-    no_copy = config.activation_checkpointing or config.parallel == "fsdp"
+    no_copy = config.activation_checkpointing and not packed and config.parallel == "ddp"
     return torch.bfloat16 if config.precision == "bf16" and no_copy else None
 
 

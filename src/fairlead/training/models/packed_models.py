@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from fairlead.training.batching.packing import Pack
@@ -146,5 +147,30 @@ def run_layer(layer: Any, recompute: bool, function: Callable[..., torch.Tensor]
         return function(layer, *arguments)
     # On a CPU masks are a function of place; on other devices torch draws them, and has to draw them again.
     draws = any(isinstance(argument, torch.Tensor) and argument.device.type != "cpu" for argument in arguments)
-    again: torch.Tensor = checkpoint(function, layer, *arguments, use_reentrant=False, preserve_rng_state=draws)
+    dtype = next(layer.parameters()).dtype
+    again: torch.Tensor = checkpoint(
+        _computed_in, dtype, function, layer, *arguments, use_reentrant=False, preserve_rng_state=draws
+    )
     return again
+
+
+def _computed_in(
+    dtype: torch.dtype, function: Callable[..., torch.Tensor], layer: Any, *arguments: Any
+) -> torch.Tensor:
+    """Call `function` on `layer` with weights of `dtype`: a working copy is gone when the layer is computed again."""
+    if next(layer.parameters()).dtype == dtype:
+        return function(layer, *arguments)
+    copies = {f"layer.{name}": weight.to(dtype) for name, weight in layer.named_parameters()}
+    found: torch.Tensor = functional_call(_Call(layer, function), copies, arguments)
+    return found
+
+
+class _Call(nn.Module):
+    """A function of a layer, as a module."""
+
+    def __init__(self, layer: nn.Module, function: Callable[..., torch.Tensor]) -> None:
+        super().__init__()
+        self.layer, self._function = layer, function
+
+    def forward(self, *arguments: Any) -> torch.Tensor:
+        return self._function(self.layer, *arguments)

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
 from fairlead.training.batching.passes import Network
 from fairlead.training.launching.distributed import Group
@@ -31,16 +31,21 @@ PACKED = "run_packed"
 class Shards:
     """The shards of one model, and how it becomes whole again."""
 
-    def __init__(self, network: Network, group: Group) -> None:
-        """Cut up `network`, whose model lies in the host's memory, and move the shards to the devices."""
+    def __init__(self, network: Network, group: Group, copy_type: torch.dtype | None) -> None:
+        """Cut up `network`, whose model lies in the host's memory, and move the shards to the devices.
+
+        With a `copy_type` weights are gathered, and computed with, as copies of that type; shards stay as they are.
+        """
         self._model = network.model
         self._outline = _outline(network.model) if group.is_first else None
+        # Gradients are summed in float32, as those of a working copy are.
+        policy = MixedPrecisionPolicy(param_dtype=copy_type, reduce_dtype=torch.float32 if copy_type else None)
         mesh = DeviceMesh.from_group(dist.group.WORLD, group.device.type)
         for layer in layers_of(network.model):
-            fully_shard(layer, mesh=mesh)
+            fully_shard(layer, mesh=mesh, mp_policy=policy)
             _let_run(layer, WITHIN, run_layer)
         # The root is let go as well after a pass: weights are exchanged with their averages, and read, between passes.
-        fully_shard(network.model, mesh=mesh, reshard_after_forward=True)
+        fully_shard(network.model, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
         if network.packed is not None:
             _let_run(network.model, PACKED, network.packed)
             network.packed = _run_packed
