@@ -21,7 +21,7 @@ from fairlead.cluster.inference_service import inference_service, served_uri
 from fairlead.errors import ClusterError, ConfigError, Conflict, IntegrityError
 from manifests.validation import building
 from tests.cluster.kserve import KServe
-from tests.cluster.kubernetes_server import Cluster, Refusal, enter, serving
+from tests.cluster.kubernetes_server import Cluster, Refusal, enter, now, serving
 
 ROOT = "s3://fairlead/models"
 MANIFESTS = Path(__file__).parent.parent.parent / "manifests"
@@ -128,6 +128,23 @@ def test_a_first_version_that_fails_leaves_nothing(cluster: Cluster, server: Api
     with kserve(cluster, v0001=None), pytest.raises(ClusterError, match="no pod was made: exceeded quota: fairlead"):
         deploy(server, "library_docs", 1, ROOT, 1)
     assert uri(cluster) is None
+
+
+def test_a_quota_that_is_full_is_the_reason_while_the_version_before_serves(
+    cluster: Cluster, server: ApiServer
+) -> None:
+    owner = {"kind": "ReplicaSet", "name": "library-docs-predictor-6f4"}
+    event = {"metadata": {"name": "e", "namespace": "team"}, "type": "Warning", "reason": "FailedCreate"}
+
+    def refused(line: str) -> None:
+        if line.startswith("applied"):
+            about = {"involvedObject": owner, "lastTimestamp": now(), "message": "exceeded quota: fairlead"}
+            cluster.make("events", {**event, **about})
+
+    with kserve(cluster, v0002=None):
+        deploy(server, "library_docs", 1, ROOT, 30)
+        with pytest.raises(ClusterError, match=r"still answers as library_docs_v1 .*\(no pod was made: exceeded quota"):
+            deploy(server, "library_docs", 2, ROOT, 0.5, refused)
 
 
 def test_what_the_cluster_refuses_is_said_and_changes_nothing(cluster: Cluster, server: ApiServer) -> None:

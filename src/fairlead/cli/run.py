@@ -120,6 +120,8 @@ def _summary(settings: "ProjectConfig", finished: "LocalRun") -> dict[str, Any]:
         summary["metrics"] = read_report(folder).evaluations[0].metrics
     if "register" in finished.stages:
         summary["version"] = _version(finished.stages["register"].folder)
+    if "deploy" in finished.stages:
+        summary["deployed"] = finished.stages["deploy"].rows
     return summary
 
 
@@ -155,7 +157,7 @@ def _ask(version: dict[str, Any], text: str) -> dict[str, Any]:
 
 
 def _print_summary(summary: dict[str, Any], until: str | None) -> None:
-    if until is not None:
+    if until not in (None, "deploy"):
         stage = summary["stages"][until]
         heading(f"{until} found")
         found = {name.replace("_", " "): cell(value) for name, value in stage["found"].items()}
@@ -167,6 +169,9 @@ def _print_summary(summary: dict[str, Any], until: str | None) -> None:
     print_pairs(
         {"aliases": version.get("aliases"), **metrics, "digest": version["digest"], "report": summary["report"]}
     )
+    if "deployed" in summary:
+        heading("deployed")
+        print_pairs({name: cell(value) for name, value in summary["deployed"].items()})
     if "prediction" in summary:
         answer = summary["prediction"]
         heading("prediction")

@@ -39,7 +39,7 @@ def trouble(server: ApiServer, found: Sequence[Object], events: Sequence[Object]
     reason, message = pods.waits_for(pod)
     if reason:
         return f"pod {name}: {reason}: {message}", reason in pods.STUCK
-    return _unready(events, name), False
+    return _unready(events, name) or _unmade(events, pod), False
 
 
 def _statuses(pod: Object) -> list[Object]:
@@ -78,10 +78,19 @@ def warnings_of(server: ApiServer) -> Sequence[Object]:
         return []
 
 
-def _unmade(events: Sequence[Object]) -> str:
-    """Why there is no pod: a quota, a webhook, a missing account; Kubernetes says it in events only."""
+def _unmade(events: Sequence[Object], newest: Object | None = None) -> str:
+    """Why there is no pod: a quota, a webhook, a missing account; Kubernetes says it in events only.
+
+    With `newest`, why the model's next pod is not made beside it; what was said before that one was made is over.
+    """
+    metadata = newest["metadata"] if newest else {"labels": {}}
+    owner = f"{metadata['labels'].get(SERVICE_LABEL)}-predictor"
+    since = str(metadata.get("creationTimestamp") or "")
     for event in events:
-        if event.get("reason") == "FailedCreate":
+        if event.get("reason") != "FailedCreate":
+            continue
+        about = str((event.get("involvedObject") or {}).get("name"))
+        if newest is None or (about.startswith(owner) and _time(event) > since):
             return f"no pod was made: {_message(event)}"
     return ""
 
