@@ -5,6 +5,7 @@ variants/onnx-int8/model.onnx          scales of activations found for each batc
 variants/onnx-int8-static/model.onnx   found beforehand
 """
 
+import importlib.util
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,8 @@ FILES: dict[PrecisionName, str] = {
 FILES["bf16"] = FILES["fp32"]
 # Texts that the exported file is held against torch on, and that the exporter traces.
 CHECKED_TEXTS, TRACED_TEXTS = 64, 3
+# What torch's exporter needs besides torch.
+EXPORTERS = ("onnx", "onnxscript")
 
 
 @dataclass
@@ -65,25 +68,47 @@ def size_of(record: VariantRecord, material: Material, output: Path) -> int:
 
 def _write_files(material: Material, built: Built, output: Path) -> None:
     wanted = {file for record in built.variants for file in record.files}
+    if missing := [name for name in EXPORTERS if importlib.util.find_spec(name) is None]:
+        return _refuse(built, wanted, f"{missing[0]} is not installed (pip install 'fairlead[variants]')")
     progress = Progress("optimize", "writing variants", len(wanted | {FILES["fp32"]}), "files")
     progress.begin()
     try:
         built.max_export_difference = _export(material, output)
     except ConfigError as error:
-        _refuse(built, str(error))
-        return
+        return _refuse(built, wanted, str(error))
     progress.advance()
-    # These import onnxruntime, which takes a second that a torch variant need not wait for.
+    for precision in ("int8", "int8-static"):
+        if FILES[precision] in wanted:
+            _write_quantized(material, built, output, precision)
+            progress.advance()
+    return None
+
+
+def _write_quantized(material: Material, built: Built, output: Path, precision: PrecisionName) -> None:
+    if importlib.util.find_spec("onnxruntime") is None:
+        return _refuse(built, {FILES[precision]}, "onnxruntime, which writes it, is not installed")
+    # It takes a second to import, which a torch variant need not wait for.
     from fairlead.optimization.quantization import quantize_dynamically, quantize_statically
 
-    source = output / FILES["fp32"]
-    if FILES["int8"] in wanted:
-        quantize_dynamically(source, output / FILES["int8"])
-        progress.advance()
-    if FILES["int8-static"] in wanted:
-        batches = [[material.train[index] for index in batch] for batch in by_length(material.train)]
-        quantize_statically(source, output / FILES["int8-static"], batches, material.pad_token_id)
-        progress.advance()
+    source, path = output / FILES["fp32"], output / FILES[precision]
+    try:
+        if precision == "int8":
+            quantize_dynamically(source, path)
+        else:
+            batches = [[material.train[index] for index in batch] for batch in by_length(material.train)]
+            quantize_statically(source, path, batches, material.pad_token_id)
+    # A full disk is no property of the variant.
+    except OSError:
+        raise
+    # The library raises what it likes for an operator that it does not know; the other variants go on.
+    except Exception as error:
+        _refuse(built, {FILES[precision]}, one_line(f"it cannot be quantized: {type(error).__name__}: {error}"))
+    return None
+
+
+def one_line(message: str) -> str:
+    """The beginning of a message of another library, which may go on for pages."""
+    return " ".join(message.split())[:200]
 
 
 def _export(material: Material, output: Path) -> float:
@@ -100,7 +125,7 @@ def _export(material: Material, output: Path) -> float:
     return check_export(runner, reference, [[texts[index] for index in batch] for batch in by_length(texts)])
 
 
-def _refuse(built: Built, reason: str) -> None:
-    """Go on without the variants that need files."""
-    built.refused |= {record.name: reason for record in built.variants if record.files}
-    built.variants = [record for record in built.variants if not record.files]
+def _refuse(built: Built, files: set[str], reason: str) -> None:
+    """Go on without the variants that need one of these files."""
+    built.refused |= {record.name: reason for record in built.variants if files & set(record.files)}
+    built.variants = [record for record in built.variants if not files & set(record.files)]

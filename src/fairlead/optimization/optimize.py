@@ -9,8 +9,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from fairlead.errors import ConfigError
 from fairlead.events import Progress
 from fairlead.formats.variants import (
     REFERENCE,
@@ -22,7 +24,7 @@ from fairlead.formats.variants import (
 )
 from fairlead.names import CLASSIFICATION
 from fairlead.optimization import calibration, timing
-from fairlead.optimization.building import Built, build, size_of
+from fairlead.optimization.building import Built, build, one_line, size_of
 from fairlead.optimization.choice import choose
 from fairlead.optimization.comparison import RULES, compare
 from fairlead.optimization.config import CANDIDATES, OptimizationConfig
@@ -74,9 +76,13 @@ def surroundings(config: OptimizationConfig, target: TargetName) -> dict[str, An
 
 
 def resolve_target(config: OptimizationConfig) -> TargetName:
-    """The target, `auto` resolved by what there is here."""
+    """The target, `auto` resolved by what there is here. Raises ConfigError for a GPU where there is none."""
     if config.target == "auto":
         return "gpu" if has_gpu() else "cpu"
+    if config.target == "gpu" and not has_gpu():
+        raise ConfigError(
+            "optimization.target: gpu, but torch sees no GPU here; measure where there is one, or take cpu"
+        )
     return config.target
 
 
@@ -91,12 +97,17 @@ def _worth_trying(material: Material, config: OptimizationConfig, target: Target
 
 
 def too_few_rows(material: Material, config: OptimizationConfig) -> str:
-    """Why not even a variant that answers all rows alike could serve; empty where one could."""
+    """Why not even a variant that answers all rows alike could serve; empty where one could.
+
+    The bound is accuracy's. The bootstrap of the other metrics gives 0 for equal answers on however few rows, and is
+    held to the same number of them.
+    """
     rows, needed = len(material.validation.token_ids), rows_needed(config.max_drop, config.confidence)
-    if material.record.task != CLASSIFICATION or rows >= needed:
+    if rows >= needed:
         return ""
+    metric = RULES[material.record.task].metric.replace("_", " ")
     return (
-        f"{rows} rows of validation cannot show that accuracy drops by at most {config.max_drop:g} at confidence "
+        f"{rows} rows of validation cannot show that {metric} drops by at most {config.max_drop:g} at confidence "
         f"{config.confidence:g}; {needed} can, so raise data.validation_fraction or optimization.max_drop"
     )
 
@@ -117,11 +128,8 @@ class _Measuring:
     def measure(self, built: Built, beside: ThreadPoolExecutor) -> _Measured:
         # While this process answers, which no clock watches; timing begins when both have ended.
         loading = beside.submit(self._loads, built.variants)
-        texts, records = self.material.validation.token_ids, {record.name: record for record in built.variants}
-        runners = {name: self._open(record) for name, record in records.items()}
-        progress = Progress("optimize", "answering the validation split", len(runners) * len(texts), "texts")
-        outputs = {name: timing.outputs(runner, texts, progress.advance) for name, runner in runners.items()}
-        found = {name: self._compared(outputs[name], outputs[REFERENCE]) for name in records}
+        runners, outputs = self._answers(built)
+        found = {name: self._compared(outputs[name], outputs[REFERENCE]) for name in runners}
         loads = loading.result()
         speeds = self._speeds(runners)
         variants = [
@@ -131,9 +139,29 @@ class _Measuring:
                 | loads.get(name, {})
                 | {"size_bytes": size_of(record, self.material, self.output)}
             )
-            for name, record in records.items()
+            for name, record in ((record.name, record) for record in built.variants)
         ]
         return _Measured(variants, runners, outputs)
+
+    def _answers(self, built: Built) -> tuple[dict[str, Runner], dict[str, Logits]]:
+        """What each variant says of the validation split; one that cannot be loaded, or fails, is refused."""
+        texts, runners, outputs = self.material.validation.token_ids, {}, {}
+        progress = Progress("optimize", "answering the validation split", len(built.variants) * len(texts), "texts")
+        for record in list(built.variants):
+            try:
+                runner = self._open(record)
+                logits = timing.outputs(runner, texts, progress.advance)
+                if not np.isfinite(logits).all():
+                    raise ConfigError("its outputs are no finite numbers")
+            # Runtimes raise what they like for what they cannot do; without the weights there is nothing to serve.
+            except Exception as error:
+                if record.name == REFERENCE:
+                    raise
+                built.refused[record.name] = one_line(f"it does not run: {error}")
+                built.variants.remove(record)
+                continue
+            runners[record.name], outputs[record.name] = runner, logits
+        return runners, outputs
 
     def _open(self, record: VariantRecord) -> Runner:
         runner = open_variant(
