@@ -32,9 +32,9 @@ WORDS = ["my", "card", "was", "charged", "twice", "where", "is", "the", "parcel"
 MAX_LENGTH = 16
 
 
-def make_version(folder: Path, project: str = "support_topics", number: int = 1, seed: int = 0) -> Path:
+def make_version(folder: Path, project: str = "support_topics", number: int = 1, seed: int = 0, depth: int = 1) -> Path:
     """Write a version to `folder`, whose answers depend on the text, and return it."""
-    make_trained(folder, project, seed)
+    make_trained(folder, project, seed, depth)
     record = TrainingRecord.model_validate_json((folder / "training.json").read_text("utf-8"))
     files = list_files(folder)
     manifest = ModelManifest(
@@ -53,12 +53,12 @@ def make_version(folder: Path, project: str = "support_topics", number: int = 1,
     return folder
 
 
-def make_trained(folder: Path, project: str = "support_topics", seed: int = 0) -> Path:
+def make_trained(folder: Path, project: str = "support_topics", seed: int = 0, depth: int = 1) -> Path:
     """Write what training leaves: model, tokenizer and training.json."""
     tokenizer = _tokenizer()
     tokens = _tokens(len(tokenizer), tokenizer.pad_token_id)
     torch.manual_seed(seed)
-    model = build_model(ModelConfig(depth=1), tokens)
+    model = build_model(ModelConfig(depth=depth), tokens)
     # Fresh weights answer every text alike, which no test could tell from a constant.
     torch.nn.init.normal_(model.classifier.weight, std=1.0)
     model.save_pretrained(folder)

@@ -14,6 +14,8 @@ from fairlead.cli.output import JsonOption, heading, print_json, print_pairs, pr
 if TYPE_CHECKING:
     from fairlead.formats.variants import OptimizationRecord
 
+STDERR = 2
+
 
 def optimize(
     ref: Annotated[str, typer.Argument(help="project, project:3 or project@champion.")],
@@ -24,6 +26,9 @@ def optimize(
         list[str] | None,
         typer.Option("--set", help="A setting of optimization, such as max_drop=0.005.", metavar="NAME=VALUE"),
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Measure anew, though the same was asked before: another new version.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure the variants of a version, pick the one to serve, and register the result as a new version."""
@@ -34,8 +39,10 @@ def optimize(
 
     settings = apply_overrides({"target": target} if target else {}, overrides or [])
     OptimizationConfig.parse(settings, where="optimization")
-    ModelRef.parse(ref)
-    outcome = _run({"ref": ref, "settings": settings})
+    with open_registry() as registry:
+        # Before a process that takes seconds to import torch is told of it.
+        registry.resolve(ModelRef.parse(ref))
+    outcome = _run({"ref": ref, "settings": settings, "again": again})
     with open_registry() as registry:
         version = registry.resolve(ModelRef.parse(outcome["version"]))
     record = version.manifest.optimization
@@ -49,10 +56,13 @@ def optimize(
 
 def print_optimization(record: "OptimizationRecord") -> None:
     """The precision table, which variant serves and why, and how probabilities are read."""
-    from fairlead.optimization.table import rows, summary
+    from fairlead.optimization.table import rows, speeds, summary
 
     heading("variants")
     print_table(rows(record), "none")
+    if shapes := speeds(record):
+        heading("p50 / p99 ms of a batch, texts x tokens")
+        print_table(shapes, "none")
     print_pairs(summary(record) | {f"no {name}": reason for name, reason in sorted(record.refused.items())})
 
 
@@ -68,7 +78,8 @@ def _run(request: dict[str, Any]) -> dict[str, Any]:
         write_json(source, request)
         command = [sys.executable, "-m", "fairlead.optimization.again", str(source), str(target)]
         with Display([], sys.stderr) as display, relayed(display.on_event):
-            done = subprocess.run(command, stdout=sys.stderr, check=False)
+            # By its number: whoever calls this as a function may have put another object in the place of sys.stderr.
+            done = subprocess.run(command, stdout=STDERR, check=False)
         if not target.is_file():
             raise errors.FairleadError(f"optimize: it ended with exit code {done.returncode}; run it again")
         outcome: dict[str, Any] = json.loads(target.read_text("utf-8"))

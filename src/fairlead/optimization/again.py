@@ -9,6 +9,7 @@ those of the data version, read by the version's own tokenizer.
 import json
 import sys
 import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tokenizers import Tokenizer
 from fairlead import places
 from fairlead.config import Config
 from fairlead.data.tokenization import Encoder
-from fairlead.errors import ConfigError, FairleadError
+from fairlead.errors import ConfigError, FairleadError, StorageError
 from fairlead.events import Progress
 from fairlead.formats.atomic import write_bytes, write_json
 from fairlead.formats.dataset import TEST, TRAIN, VALIDATION, read_manifest
@@ -36,7 +37,7 @@ from fairlead.registry import VersionRecord, open_registry
 from fairlead.registry.fetching import fetch_data_version, fetch_version
 from fairlead.registry.registration import clear, upload
 from fairlead.registry.store import Registry
-from fairlead.stage import defect_sentence
+from fairlead.stage import defect_sentence, disk_sentence
 from fairlead.storage import open_store
 
 
@@ -47,10 +48,12 @@ class Request(Config):
     """project, project:3 or project@alias."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Settings of optimization that differ from the version's own."""
+    again: bool = False
+    """Whether it is measured anew though there is a version of the same request."""
 
 
 def optimize_version(request: Request) -> tuple[VersionRecord, str]:
-    """The optimized version and the path of its report, empty when it was there already.
+    """The optimized version and the path of its report, empty when it was there already and made elsewhere.
 
     Raises NotFound when there is no such version, or its data is gone, and ConfigError for a language model.
     """
@@ -60,15 +63,21 @@ def optimize_version(request: Request) -> tuple[VersionRecord, str]:
             raise ConfigError(f"{source.name}: a language model has one variant, its weights; there is nothing to do")
         recorded = source.manifest.optimization.config if source.manifest.optimization else {}
         config = OptimizationConfig.parse({**recorded, **request.settings, "enabled": True}, where="optimization")
-        closure = of_json({"optimizes": source.weights_digest, "run": source.run_id, **_asked(config)})
+        asked = {"optimizes": source.weights_digest, "run": source.run_id, **_asked(config)}
+        closure = of_json(asked | ({"measurement": uuid.uuid4().hex} if request.again else {}))
         reservation = registry.reserve_version(source.project, closure)
         if reservation.committed:
-            return registry.get_version(reservation.project, reservation.number), ""
+            known = _page(reservation.name)
+            return registry.get_version(reservation.project, reservation.number), str(known) if known.exists() else ""
         with tempfile.TemporaryDirectory(prefix="fairlead-optimize-") as temporary:
             model = fetch_version(f"{source.project}:{source.number}")
             material = _material(source.manifest, model, config, Path(temporary))
             found = optimize(material, config, Path(temporary))
             return _publish(registry, source, closure, _files(model, Path(temporary), found), found)
+
+
+def _page(version: str) -> Path:
+    return places.home() / "optimizations" / f"{version}.html"
 
 
 def _asked(config: OptimizationConfig) -> dict[str, Any]:
@@ -127,16 +136,16 @@ def _publish(
     }
     manifest = source.manifest.model_copy(update=changed)
     store, prefix = open_store(places.store_url()), version_prefix(source.project, reservation.number)
+    path = _page(reservation.name)
     with registry.upload_lock(reservation):
         # Another process may have made the same request, and ended while this one measured.
         if registry.reserve_version(source.project, closure).committed:
-            return registry.get_version(source.project, reservation.number), ""
+            return registry.get_version(source.project, reservation.number), str(path)
         clear(store, prefix, manifest)
         upload(store, prefix, paths, manifest)
-        version = registry.commit_version(manifest, prefix)
-    path = places.home() / "optimizations" / f"{version.name}.html"
-    write_bytes(path, report(source.project, training, found).encode())
-    return version, str(path)
+        # Before the commit, so that a version that is there has its page.
+        write_bytes(path, report(source.project, training, found).encode())
+        return registry.commit_version(manifest, prefix), str(path)
 
 
 def main(request: str, result: str) -> int:
@@ -146,6 +155,8 @@ def main(request: str, result: str) -> int:
         outcome = {"version": f"{version.project}:{version.number}", "report": page}
     except FairleadError as error:
         outcome = {"kind": type(error).__name__, "message": str(error)}
+    except OSError as error:
+        outcome = {"kind": StorageError.__name__, "message": disk_sentence("optimize", error)}
     except Exception as error:
         outcome = {"kind": FairleadError.__name__, "message": defect_sentence("optimize", error)}
         write_json(Path(result), outcome)
