@@ -71,7 +71,7 @@ def optimize_version(request: Request) -> tuple[VersionRecord, str]:
             return registry.get_version(reservation.project, reservation.number), str(known) if known.exists() else ""
         with tempfile.TemporaryDirectory(prefix="fairlead-optimize-") as temporary:
             model = fetch_version(f"{source.project}:{source.number}")
-            material = _material(source.manifest, model, config, Path(temporary))
+            material = material_of(source.manifest, model, config, Path(temporary))
             found = optimize(material, config, Path(temporary))
             return _publish(registry, source, closure, _files(model, Path(temporary), found), found)
 
@@ -84,7 +84,11 @@ def _asked(config: OptimizationConfig) -> dict[str, Any]:
     return surroundings(config, resolve_target(config))
 
 
-def _material(manifest: ModelManifest, model: Path, config: OptimizationConfig, folder: Path) -> Material:
+def material_of(manifest: ModelManifest, model: Path, config: OptimizationConfig, folder: Path) -> Material:
+    """A version, fetched to `model`, with the rows of its data version; their tokens are written to `folder`.
+
+    Raises NotFound when the data is gone, ConfigError when it has no data set of texts out of scope by that name.
+    """
     record = manifest.training
     data = fetch_data_version(record.data_digest, stage="optimize")
     splits = read_manifest(data).splits

@@ -16,6 +16,7 @@ from fairlead.formats.variants import Speed
 from fairlead.optimization.material import TokenIds
 from fairlead.variants.contract import Logits, Runner
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 # Padding included; past this a CPU's caches gain nothing.
@@ -83,13 +84,13 @@ def by_shape(
     return found
 
 
-def interleaved(runners: Mapping[str, Runner], one: Callable[[Runner], T], rounds: int) -> dict[str, list[T]]:
-    """What `one` gives for each runner in each round, in an order that turns by one from round to round."""
-    names, found = list(runners), {name: [] for name in runners}  # type: tuple[list[str], dict[str, list[T]]]
+def interleaved(sides: Mapping[str, S], one: Callable[[S], T], rounds: int) -> dict[str, list[T]]:
+    """What `one` gives for each side in each round, in an order that turns by one from round to round."""
+    names, found = list(sides), {name: [] for name in sides}  # type: tuple[list[str], dict[str, list[T]]]
     for index in range(rounds):
         start = index % len(names)
         for name in names[start:] + names[:start]:
-            found[name].append(one(runners[name]))
+            found[name].append(one(sides[name]))
     return found
 
 
