@@ -3,8 +3,8 @@
     dynamic    the scale of activations is found for each batch (weights of products, and the embedding)
     static     it is found beforehand, on calibration texts (weights of products); in QDQ form, which OpenVINO reads too
 
-One scale a column of weights (static) or a matrix (dynamic): Jacob et al. 2018, "Quantization and Training of Neural
-Networks for Efficient Integer-Arithmetic-Only Inference".
+One scale a column of weights: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
+Integer-Arithmetic-Only Inference".
 """
 
 import logging
@@ -32,6 +32,8 @@ def quantize_dynamically(source: Path, path: Path) -> None:
             onnx.load(source),
             path,
             op_types_to_quantize=[*PRODUCTS, "Gather"],
+            # On banking77 a scale a column halves the answers that change (0.5 % in place of 0.9 %).
+            per_channel=True,
             weight_type=QuantType.QInt8,
             extra_options=OPTIONS,
         )
