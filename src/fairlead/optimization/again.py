@@ -52,8 +52,10 @@ class Request(Config):
     """Whether it is measured anew though there is a version of the same request."""
 
 
-def optimize_version(request: Request) -> tuple[VersionRecord, str]:
+def optimize_version(request: Request, folder: Path | None = None) -> tuple[VersionRecord, str]:
     """The optimized version and the path of its report, empty when it was there already and made elsewhere.
+
+    Variants are built in `folder`, which a caller that outlives this process can remove; by default beside others'.
 
     Raises NotFound when there is no such version, or its data is gone, and ConfigError for a language model.
     """
@@ -69,7 +71,7 @@ def optimize_version(request: Request) -> tuple[VersionRecord, str]:
         if reservation.committed:
             known = _page(reservation.name)
             return registry.get_version(reservation.project, reservation.number), str(known) if known.exists() else ""
-        with tempfile.TemporaryDirectory(prefix="fairlead-optimize-") as temporary:
+        with tempfile.TemporaryDirectory(prefix="fairlead-optimize-", dir=folder) as temporary:
             model = fetch_version(f"{source.project}:{source.number}")
             material = material_of(source.manifest, model, config, Path(temporary))
             found = optimize(material, config, Path(temporary))
@@ -155,7 +157,8 @@ def _publish(
 def main(request: str, result: str) -> int:
     """Run the request in a file, and write the version's name or the error."""
     try:
-        version, page = optimize_version(Request.parse(json.loads(Path(request).read_text("utf-8")), where=request))
+        asked = Request.parse(json.loads(Path(request).read_text("utf-8")), where=request)
+        version, page = optimize_version(asked, Path(request).parent)
         outcome = {"version": f"{version.project}:{version.number}", "report": page}
     except FairleadError as error:
         outcome = {"kind": type(error).__name__, "message": str(error)}
