@@ -139,3 +139,13 @@ def test_the_rate_follows_what_is_seen() -> None:
         room.saw_batch(100, 100 / (SLOW.tokens_per_second / 4))
     assert room.tokens_per_second == pytest.approx(SLOW.tokens_per_second / 4, rel=0.01)
     assert room.bound == pytest.approx(before / 4, rel=0.02)
+
+
+def test_a_rate_that_was_measured_too_low_is_corrected_though_nobody_waits() -> None:
+    room = Room("m", SLOW, ServingConfig())
+    rate = room.tokens_per_second
+    room.saw_lone_batch(45, 10.0)
+    assert room.tokens_per_second == rate, "a small batch says nothing of what full ones do"
+    for _ in range(200):
+        room.saw_lone_batch(45, 45 / (4 * rate))
+    assert room.tokens_per_second == pytest.approx(4 * rate, rel=0.01)

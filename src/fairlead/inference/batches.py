@@ -85,9 +85,13 @@ class Batches:
         tokens = sum(item.length for item in items)
         thread = threading.get_ident()
         ended, self._ended[thread] = self._ended.get(thread, 0.0), now
+        # As if all calls ran, each as fast as this one.
+        tokens_of_all = tokens * self._capacity.calls
         # Of batches that others waited behind: the time to the next, with what happens between them.
         if started - ended < 1e-3:
-            self._room.saw_batch(tokens * self._capacity.calls, now - ended)
+            self._room.saw_batch(tokens_of_all, now - ended)
+        else:
+            self._room.saw_lone_batch(tokens_of_all, now - started)
         tokenize_seconds, self._tokenize_seconds = self._tokenize_seconds, 0.0
         self._observer.on_batch(
             Batch(

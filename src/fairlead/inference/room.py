@@ -126,3 +126,11 @@ class Room:
     def saw_batch(self, tokens: int, seconds: float) -> None:
         """Learn from a batch that others waited behind; `seconds` are those until the next could start."""
         self.tokens_per_second += NEWS * (tokens / seconds - self.tokens_per_second)
+
+    def saw_lone_batch(self, tokens: int, seconds: float) -> None:
+        """Learn from a batch that nobody waited behind, where it shows that more can be done than was thought.
+
+        A rate that was measured too low lets so few in that nobody ever waits; it would stay as it is.
+        """
+        if tokens / seconds > self.tokens_per_second:
+            self.saw_batch(tokens, seconds)
