@@ -1,6 +1,6 @@
 """How fast and how honest is the model server, against KServe's and MLServer's Python servers with the same weights?
 
-    python -m benchmarks.serving [--quick] [--json] [--version FOLDER] [--install-peers]
+    python -m benchmarks.serving [--quick] [--json] [--version FOLDER] [--install-peers] [--kserve-src FOLDER]
 
 Every server is a process of its own and gets the same texts (see serving_texts.py) from closed-loop clients, one text a
 request: 1, 32 and 64 of them, in short turns that go round all servers several times, so that all of them meet the same
@@ -9,14 +9,16 @@ neighbours on the machine. Every answer is compared with that of the fp32 weight
 - `vs_peer_default`, `vs_peer_best`: texts/s over those of a `kserve.Model` around a transformers pipeline at its
   defaults, and at the better of bf16 and two workers of one thread; the lesser of both figures at 32 and 64 clients,
 - `fp32_vs_peer_default`: the same with a variant whose probabilities are within 1e-3 of the fp32 weights' (checked),
-- `of_raw_engine`: texts/s over those of the engine alone with the same variant, sorted by length, on its best threads,
+- `of_raw_engine`: texts/s over those of the engine alone with the same variant on all cores, sorted by length, as one
+  process a core or one of as many threads, whichever is faster,
 - `live_p99_ms`, `ready_p99_ms`: health requests, 25 a second each, at 64 clients,
 - `p50_at_1_vs_peer`: median time of a request at 1 client over the peer's at its defaults (less is better),
 - `p99_over_unloaded`: p99 of answered requests at 64 clients over that at 1 client, `refused_share` beside it,
 - `refusal_ms`: p99 of refused requests when requests arrive by chance at `OVERLOAD` times the rate answered at 64
   clients, `overload_p99_over_unloaded` and `overload_refused_share` of the same turns,
+- `vs_kserve_huggingface`, `vs_mlserver`: `vs_peer_default` with those servers at their defaults in the peer's place,
 - `cpu_vs_peer_default`, `cpu_vs_peer_best`, `fp32_cpu_vs_peer_default`, `cpu_of_raw_engine`: the same of CPU
-  time a text,
+  time a text, of a server's process and all that descend from it,
 - `generator_cpu_share`: what the load generator used of one CPU at most; it is no bottleneck while far from 1.
 """
 
@@ -25,10 +27,9 @@ import itertools
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,15 +39,18 @@ import numpy as np
 from benchmarks import serving_peers, serving_sides, tables
 from benchmarks.serving_figures import Cell, check, percentile, ratio, table
 from benchmarks.serving_load import Load, Turn
+from benchmarks.serving_raw import Raw
 from benchmarks.serving_sides import Side
-from benchmarks.serving_texts import PROJECT, Workload, cache_folder, prepare
+from benchmarks.serving_texts import Workload, cache_folder, prepare
 from benchmarks.serving_variants import EQUAL, FAST, version_of
+from fairlead.formats.model import read_manifest
+from fairlead.variants.opening import variant_to_serve
 
 CLIENTS = (1, 32, 64)
 WARMING_SECONDS = 1.0
 OVERLOAD = 1.5
 PEER, PEER_BF16, PEER_WORKERS = "KServe + pipeline, defaults", "KServe + pipeline, bf16", "KServe + pipeline, 2 workers"
-MLSERVER = "MLServer, defaults"
+MLSERVER, HUGGINGFACE = "MLServer, defaults", "KServe huggingfaceserver, defaults"
 OURS, OURS_FP32 = "Fairlead", "Fairlead, fp32"
 
 
@@ -59,41 +63,6 @@ class Plan:
 
 
 QUICK, FULL = Plan(4.0, 2), Plan(8.0, 5)
-
-
-class Raw:
-    """The engine alone, with a number of threads."""
-
-    def __init__(self, version: Path, texts: list[str], threads: int) -> None:
-        self.rates: list[float] = []
-        self.cpu_per_text: list[float] = []
-        command = [sys.executable, "-m", "benchmarks.serving_raw", str(version), str(threads)]
-        environment = {**os.environ, **serving_sides.COMMON, "OMP_NUM_THREADS": str(threads)}
-        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.process = subprocess.Popen(command, env=environment, **pipes)
-        self._say(json.dumps(texts), "READY")
-
-    def take_turn(self, seconds: float) -> None:
-        """Run for about so many seconds."""
-        turn = json.loads(self._say(str(seconds), "TURN"))
-        self.rates.append(turn["rate"])
-        self.cpu_per_text.append(turn["cpu_seconds"] / turn["texts"])
-
-    def stop(self) -> None:
-        """It ends when its input does."""
-        assert self.process.stdin
-        self.process.stdin.close()
-        self.process.wait(60)
-
-    def _say(self, line: str, answer: str) -> str:
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-        for reply in self.process.stdout:
-            if reply.startswith(answer):
-                return reply[len(answer) :]
-        raise SystemExit(f"the raw engine ended with code {self.process.wait()}")
 
 
 class Measurement:
@@ -137,16 +106,16 @@ class Measurement:
         """The named ones."""
         ours, fp32 = self.cells[OURS], self.cells[OURS_FP32]
         peer, bests = self.cells[PEER], [self.cells[name] for name in (PEER_BF16, PEER_WORKERS) if name in self.cells]
+        others = {"vs_kserve_huggingface": HUGGINGFACE, "vs_mlserver": MLSERVER}
         unloaded = percentile(ours[1].latencies, 99)
         raw = max((float(np.median(one.rates)) for one in self.raw), default=None)
         refusals = [*self.overloaded.refusals, *ours[64].refusals]
         return {
             **_by_cpu(self.cells, self.raw),
-            "vs_peer_default": min(ours[n].rate / peer[n].rate for n in (32, 64)),
-            "vs_peer_best": min((ours[n].rate / max(b[n].rate for b in bests) for n in (32, 64)), default=None)
-            if bests
-            else None,
-            "fp32_vs_peer_default": min(fp32[n].rate / peer[n].rate for n in (32, 64)),
+            "vs_peer_default": _times_as_fast(ours, [peer]),
+            "vs_peer_best": _times_as_fast(ours, bests),
+            "fp32_vs_peer_default": _times_as_fast(fp32, [peer]),
+            **{key: _times_as_fast(ours, [self.cells[name]]) for key, name in others.items() if name in self.cells},
             "of_raw_engine": ratio(min(ours[n].rate for n in (32, 64)), raw),
             "live_p99_ms": percentile(ours[64].live, 99),
             "ready_p99_ms": percentile(ours[64].ready, 99),
@@ -160,6 +129,12 @@ class Measurement:
             "generator_cpu_share": max(max(c.generator_cpu) for cells in self.cells.values() for c in cells.values()),
             "raw_texts_per_second": raw,
         }
+
+
+def _times_as_fast(ours: dict[int, Cell], others: Sequence[dict[int, Cell]]) -> float | None:
+    """Over the best of the others at 32 and at 64 clients; the lesser of the two. None where one answered nothing."""
+    best = {n: max((other[n].rate for other in others), default=0.0) for n in (32, 64)}
+    return min(ours[n].rate / best[n] for n in best) if all(best.values()) else None
 
 
 def _by_cpu(cells: dict[str, dict[int, Cell]], raw: Sequence[Raw]) -> dict[str, float | None]:
@@ -180,9 +155,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="short turns; ends in under 8 minutes")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON and leave the page alone")
-    parser.add_argument("--version", type=Path, help="version of the same weights whose chosen variant serves")
+    parser.add_argument(
+        "--version",
+        type=Path,
+        help="folder of an optimized version: its weights are served by all, its choice by Fairlead",
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes of Fairlead. Default: %(default)s")
     parser.add_argument("--install-peers", action="store_true", help="make the environment of MLServer first (2 GB)")
+    parser.add_argument("--kserve-src", type=Path, help="source tree of KServe, whose huggingfaceserver is a peer then")
     parser.add_argument("--only", nargs="*", default=[], help="sides to run beside Fairlead's, by a part of their name")
     parser.add_argument(
         "--cache", type=Path, default=cache_folder(), help="keeps model and peers. Default: %(default)s"
@@ -204,9 +184,12 @@ def main() -> None:
 
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Start all sides, let them take turns; returns figures, cells and the table."""
-    workload = prepare(arguments.cache)
-    versions = (arguments.version, "") if arguments.version else version_of(workload, FAST)
-    sides = _sides(arguments, workload, versions[0], folder)
+    workload = prepare(arguments.cache, arguments.version)
+    if arguments.version:
+        version, variant = workload.folder, variant_to_serve(read_manifest(workload.folder))
+    else:
+        version, variant = version_of(workload, FAST)
+    sides = _sides(arguments, workload, version, folder)
     raw: list[Raw] = []
     plan = QUICK if arguments.quick else FULL
     try:
@@ -214,15 +197,16 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             side.start(folder)
         for side in sides:
             side.wait(folder)
-        threads = range(1, (os.cpu_count() or 1) + 1)
-        raw = [Raw(versions[0], workload.texts, count) for count in threads]
+        cores = os.cpu_count() or 1
+        raw = [Raw(version, workload.texts, *shared) for shared in {(cores, 1), (1, cores)}]
         measurement = Measurement(workload, sides, raw)
         for number in range(plan.rounds):
             measurement.go_round(number, plan.seconds)
     finally:
-        for one in (*sides, *raw):
-            one.stop()
-    return _report(measurement, versions[1] or "its version's choice")
+        stops: list[Callable[[], None]] = [*(side.stop for side in sides), *(one.stop for one in raw)]
+        for stop in stops:
+            stop()
+    return _report(measurement, variant)
 
 
 def _report(measurement: Measurement, variant: str) -> dict[str, Any]:
@@ -243,20 +227,23 @@ def _report(measurement: Measurement, variant: str) -> dict[str, Any]:
 
 
 def _sides(arguments: argparse.Namespace, workload: Workload, version: Path, folder: Path) -> list[Side]:
-    weights = workload.folder
+    weights, longest = workload.folder, ("--max_length", str(workload.max_length))
     peers = [
-        serving_sides.kserve_pipeline(PEER, weights),
-        serving_sides.kserve_pipeline(PEER_BF16, weights, "--dtype", "bfloat16"),
-        serving_sides.kserve_pipeline(PEER_WORKERS, weights, "--workers", "2", threads=1),
+        serving_sides.kserve_pipeline(PEER, weights, *longest),
+        serving_sides.kserve_pipeline(PEER_BF16, weights, *longest, "--dtype", "bfloat16"),
+        serving_sides.kserve_pipeline(PEER_WORKERS, weights, *longest, "--workers", "2", threads=1),
     ]
+    if source := arguments.kserve_src:
+        peers.append(serving_sides.kserve_huggingface(HUGGINGFACE, source.resolve(), weights, workload.max_length))
     install = serving_peers.install if arguments.install_peers else serving_peers.installed
     if python := install("mlserver", arguments.cache):
         peers.append(serving_sides.mlserver(MLSERVER, python, weights, folder / "mlserver"))
     chosen = [peer for peer in peers if peer.name == PEER or _wanted(peer.name, arguments.only)]
+    equal, project = version_of(workload, EQUAL)[0], workload.project
     return [
         *chosen,
-        serving_sides.fairlead(OURS, version, PROJECT, arguments.workers),
-        serving_sides.fairlead(OURS_FP32, version_of(workload, EQUAL)[0], PROJECT, arguments.workers),
+        serving_sides.fairlead(OURS, version, project, arguments.workers),
+        serving_sides.fairlead(OURS_FP32, equal, project, arguments.workers),
     ]
 
 

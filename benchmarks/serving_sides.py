@@ -129,6 +129,16 @@ def kserve_pipeline(name: str, version: Path, *arguments: str, threads: int | No
     return Side(name, command, path, _ask_v1, _read_pipeline_v1, address, environment=environment)
 
 
+def kserve_huggingface(name: str, source: Path, version: Path, max_length: int) -> Side:
+    """KServe's own `huggingfaceserver` at its defaults, from KServe's source tree."""
+    address, rpc = _free_address(), _free_address()
+    program = ROOT / "benchmarks" / "peers" / "kserve_huggingface.py"
+    command = [sys.executable, str(program), str(source), "--model_id", str(version), "--model_name", "peer"]
+    command += ["--max_model_len", str(max_length), "--task", "sequence_classification", "--backend", "huggingface"]
+    command += ["--http_port", str(address.port), "--grpc_port", str(rpc.port)]
+    return Side(name, command, "/v1/models/peer:predict", _ask_v1, _reader_of_indices(version), address)
+
+
 def mlserver(name: str, python: Path, version: Path, folder: Path) -> Side:
     """MLServer's Hugging Face runtime at its defaults; `folder` gets its settings."""
     address, rpc, metrics = _free_address(), _free_address(), _free_address()
@@ -157,6 +167,12 @@ def _ask_v2(tensor: str) -> Callable[[str], Body]:
 def _read_pipeline_v1(body: Body) -> tuple[str, float]:
     (prediction,) = body["predictions"]
     return prediction["label"], prediction["score"]
+
+
+def _reader_of_indices(version: Path) -> Callable[[Body], tuple[str, float]]:
+    """Of a server that says the index of a class, and not how sure it is."""
+    names = json.loads((version / "config.json").read_text("utf-8"))["id2label"]
+    return lambda body: (names[str(body["predictions"][0])], float("nan"))
 
 
 def _read_fairlead(body: Body) -> tuple[str, float]:

@@ -22,7 +22,7 @@ from benchmarks import serving_sides, tables
 from benchmarks.serving_figures import Cell, check
 from benchmarks.serving_load import Load
 from benchmarks.serving_sides import Side
-from benchmarks.serving_texts import PROJECT, Workload, cache_folder, prepare
+from benchmarks.serving_texts import Workload, cache_folder, prepare
 from benchmarks.serving_variants import FAST, version_of
 
 CLIENTS, SLICE_SECONDS = 16, 30.0
@@ -49,7 +49,7 @@ def main() -> None:
     arguments = parser.parse_args()
     workload = prepare(arguments.cache)
     version, variant = version_of(workload, FAST)
-    side = serving_sides.fairlead("Fairlead", version, PROJECT)
+    side = serving_sides.fairlead("Fairlead", version, workload.project)
     with tempfile.TemporaryDirectory(prefix="fairlead-soak-") as folder:
         try:
             side.start(Path(folder))

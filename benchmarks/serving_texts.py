@@ -28,13 +28,14 @@ from fairlead.formats.model import (
     TrainingRecord,
     list_files,
     manifest_digest,
+    read_manifest,
     write_training,
 )
 from fairlead.names import MODEL_MANIFEST, version_name
 
 PROJECT, SEED = "banking_load", 0
 # To be raised when the model or the texts change: both are kept from one run to the next.
-RECIPE = 1
+RECIPE = 2
 NUM_TEXTS, MEAN_LENGTH, SIGMA, MAX_LENGTH = 1024, 45.0, 0.7, 256
 # Queries that the head is fitted to: about 20 a class.
 NUM_FITTED = 1540
@@ -46,6 +47,11 @@ class Workload:
 
     folder: Path
     """A model version."""
+    place: Path
+    """Where what is made of it is kept from one run to the next."""
+    project: str
+    max_length: int
+    """Tokens of a text at most."""
     texts: list[str]
     labels: list[str]
     """What the fp32 weights say of each text, in a plain forward pass of one text."""
@@ -59,14 +65,20 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fairlead-benchmarks"
 
 
-def prepare(cache: Path) -> Workload:
-    """The workload; model and answers are made once and kept in `cache`."""
-    folder = cache / f"model-{RECIPE}"
-    if not (folder / "answers.json").exists():
-        _make_version(folder / "version")
-        write_json(folder / "answers.json", _ask_torch(folder / "version"))
-    answers = json.loads((folder / "answers.json").read_text("utf-8"))
-    return Workload(folder / "version", **answers)
+def prepare(cache: Path, version: Path | None = None) -> Workload:
+    """The workload of a version, or of the benchmark's own; what is made is kept in `cache`."""
+    place = cache / f"model-{RECIPE}"
+    if version is not None:
+        place = cache / f"version-{RECIPE}-{read_manifest(version).digest.rpartition(':')[2][:12]}"
+    folder = version.resolve() if version is not None else place / "version"
+    if not (place / "answers.json").exists():
+        place.mkdir(parents=True, exist_ok=True)
+        if version is None:
+            _make_version(folder)
+        write_json(place / "answers.json", _ask_torch(folder))
+    manifest = read_manifest(folder)
+    answers = json.loads((place / "answers.json").read_text("utf-8"))
+    return Workload(folder, place, manifest.project, manifest.training.max_length, **answers)
 
 
 def _queries(name: str) -> tuple[list[str], list[str]]:
@@ -75,24 +87,29 @@ def _queries(name: str) -> tuple[list[str], list[str]]:
     return [row["text"] for row in rows], [row["category"] for row in rows]
 
 
-def _texts(tokenizer: Any) -> tuple[list[str], float]:
+def _texts(tokenizer: Any, longest: int) -> tuple[list[str], float]:
     """The texts and their mean length in tokens."""
     generator = np.random.default_rng(SEED)
     queries, categories = _queries("test.csv")
     lengths = [len(ids) for ids in tokenizer(queries, add_special_tokens=False)["input_ids"]]
     classes = {name: np.flatnonzero([c == name for c in categories]) for name in sorted(set(categories))}
     texts = [
-        _text(queries, lengths, classes[str(generator.choice(list(classes)))], generator) for _ in range(NUM_TEXTS)
+        _text(queries, lengths, classes[str(generator.choice(list(classes)))], longest, generator)
+        for _ in range(NUM_TEXTS)
     ]
-    sizes = [len(ids) for ids in tokenizer(texts, truncation=True, max_length=MAX_LENGTH)["input_ids"]]
+    sizes = [len(ids) for ids in tokenizer(texts, truncation=True, max_length=longest)["input_ids"]]
     return texts, float(np.mean(sizes))
 
 
 def _text(
-    queries: list[str], lengths: list[int], of_class: npt.NDArray[np.int64], generator: np.random.Generator
+    queries: list[str],
+    lengths: list[int],
+    of_class: npt.NDArray[np.int64],
+    longest: int,
+    generator: np.random.Generator,
 ) -> str:
     """Queries of one class, joined up to the length that is drawn; the last is cut, a word for each token."""
-    left = int(np.clip(generator.lognormal(np.log(MEAN_LENGTH) - SIGMA**2 / 2, SIGMA), 6, MAX_LENGTH)) - 2
+    left = int(np.clip(generator.lognormal(np.log(MEAN_LENGTH) - SIGMA**2 / 2, SIGMA), 6, longest)) - 2
     parts: list[str] = []
     while left > 0:
         index = int(generator.choice(of_class))
@@ -124,8 +141,8 @@ def _fit_head(model: Any, tokenizer: Any, texts: Sequence[str], classes: Sequenc
     import torch
     from sklearn.linear_model import LogisticRegression
 
-    chosen = np.random.default_rng(SEED).permutation(len(texts))[:NUM_FITTED]
-    chosen = sorted(chosen, key=lambda i: len(texts[i]))
+    drawn = np.random.default_rng(SEED).permutation(len(texts))[:NUM_FITTED].tolist()
+    chosen: list[int] = sorted(drawn, key=lambda i: len(texts[i]))
     features = []
     with torch.inference_mode():
         for start in range(0, NUM_FITTED, 32):
@@ -185,11 +202,12 @@ def _ask_torch(folder: Path) -> dict[str, Any]:
 
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    texts, mean_tokens = _texts(tokenizer)
+    longest = min(MAX_LENGTH, read_manifest(folder).training.max_length)
+    texts, mean_tokens = _texts(tokenizer, longest)
     labels, probabilities = [], []
     with torch.inference_mode():
         for text in texts:
-            inputs = tokenizer(text, truncation=True, max_length=MAX_LENGTH, return_tensors="pt")
+            inputs = tokenizer(text, truncation=True, max_length=longest, return_tensors="pt")
             best = model(**inputs).logits.softmax(-1)[0].max(0)
             labels.append(str(model.config.id2label[int(best.indices)]))
             probabilities.append(float(best.values))

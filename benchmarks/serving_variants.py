@@ -3,12 +3,12 @@
 Bit for bit the files that the stage makes: the same export, the same runners.
 """
 
-import os
+import shutil
 from pathlib import Path
 
 from benchmarks.serving_texts import Workload
 from fairlead.formats.atomic import write_json
-from fairlead.formats.model import list_files, manifest_digest, read_manifest
+from fairlead.formats.model import list_files, manifest_digest, read_manifest, signature_of
 from fairlead.formats.variants import REFERENCE, VARIANTS, OptimizationRecord, PrecisionName, RuntimeName, VariantRecord
 from fairlead.names import MODEL_MANIFEST
 from fairlead.variants.availability import unavailable
@@ -33,21 +33,21 @@ def version_of(workload: Workload, candidates: tuple[tuple[RuntimeName, Precisio
     name = f"{runtime}-{precision}"
     if name == REFERENCE:
         return workload.folder, name
-    folder = workload.folder.parent / name
+    folder = workload.place / name
     if not (folder / MODEL_MANIFEST).exists():
-        _link(workload.folder, folder)
+        _copy(workload.folder, folder)
         _export(workload, folder / ONNX)
         files = [_quantized(folder) if precision == "int8" else ONNX]
         _write(folder, workload, VariantRecord(name=name, runtime=runtime, precision=precision, files=files))
     return folder, name
 
 
-def _link(source: Path, folder: Path) -> None:
+def _copy(source: Path, folder: Path) -> None:
     """The same files under another manifest."""
     folder.mkdir(exist_ok=True)
     for path in source.iterdir():
         if path.is_file() and path.name != MODEL_MANIFEST and not (folder / path.name).exists():
-            os.link(path, folder / path.name)
+            shutil.copyfile(path, folder / path.name)
 
 
 def _export(workload: Workload, path: Path) -> None:
@@ -75,6 +75,7 @@ def _write(folder: Path, workload: Workload, variant: VariantRecord) -> None:
     reference = VariantRecord(name=REFERENCE, runtime="torch", precision="fp32")
     record = OptimizationRecord(chosen=variant.name, reason="the benchmark asks for it", variants=[reference, variant])
     files = list_files(folder)
-    digest = manifest_digest(files, known.labels, known.signature, known.training, record)
-    changes = {"files": files, "optimization": record, "digest": digest}
+    signature = signature_of(known.training.task, record)
+    digest = manifest_digest(files, known.labels, signature, known.training, record)
+    changes = {"files": files, "signature": signature, "optimization": record, "digest": digest}
     write_json(folder / MODEL_MANIFEST, known.model_copy(update=changes).to_dict())

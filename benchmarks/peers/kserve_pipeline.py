@@ -1,6 +1,6 @@
 """A classifier behind KServe's Python server, as KServe's documentation teaches a custom predictor.
 
-    python kserve_pipeline.py --model_dir FOLDER [--dtype bfloat16] [--model_name peer] [--http_port 8080] [--workers 1]
+    python kserve_pipeline.py --model_dir FOLDER [--dtype bfloat16] [--max_length 256] [--model_name peer] [--workers 1]
 
 It needs kserve, torch and transformers, and nothing of Fairlead.
 """
@@ -16,9 +16,9 @@ from transformers import pipeline
 class TextClassifier(Model):  # type: ignore[misc]
     """A pipeline of transformers."""
 
-    def __init__(self, name: str, model_dir: str, dtype: str) -> None:
+    def __init__(self, name: str, model_dir: str, dtype: str, max_length: int) -> None:
         super().__init__(name)
-        self.model_dir, self.dtype = model_dir, dtype
+        self.model_dir, self.dtype, self.max_length = model_dir, dtype, max_length
         self.load()
 
     def load(self) -> bool:
@@ -29,12 +29,14 @@ class TextClassifier(Model):  # type: ignore[misc]
 
     def predict(self, payload: dict[str, Any], headers: dict[str, str] | None = None) -> dict[str, Any]:
         """`{"instances": [text, ...]}` to `{"predictions": [{"label", "score"}, ...]}`."""
-        return {"predictions": self.pipeline(payload["instances"], truncation=True, max_length=256)}
+        return {"predictions": self.pipeline(payload["instances"], truncation=True, max_length=self.max_length)}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(parents=[model_server.parser])
     parser.add_argument("--model_dir", required=True)
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--max_length", type=int, default=256)
     options = parser.parse_args()
-    ModelServer(workers=options.workers).start([TextClassifier(options.model_name, options.model_dir, options.dtype)])
+    model = TextClassifier(options.model_name, options.model_dir, options.dtype, options.max_length)
+    ModelServer(workers=options.workers).start([model])
