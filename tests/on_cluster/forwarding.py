@@ -3,7 +3,10 @@
 A connection goes to the pod's own loopback, so that no NetworkPolicy stands in its way.
 """
 
+import re
+import shutil
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,9 +22,26 @@ from fairlead.cluster.api_server import ApiServer, Object, items
 @contextmanager
 def forwarded(server: ApiServer, pod: str, port: int, namespace: str = "") -> Iterator[str]:
     """`127.0.0.1:<port>`, which leads to a port of a pod for as long as the pod is there."""
+    namespace = namespace or server.namespace
+    take = _through_websockets if _takes_websockets(server, pod, namespace, port) else _through_kubectl
+    with take(server, pod, namespace, port) as address:
+        yield address
+
+
+def _takes_websockets(server: ApiServer, pod: str, namespace: str, port: int) -> bool:
+    """Whether it is forwarded over a WebSocket; some proxies before an API server take none. True without kubectl."""
+    try:
+        _open(server, pod, namespace, port).close()
+    except ApiException as error:
+        return shutil.which("kubectl") is None or "404" in str(error.reason)
+    return True
+
+
+@contextmanager
+def _through_websockets(server: ApiServer, pod: str, namespace: str, port: int) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         ended = threading.Event()
-        arguments = (listener, ended, server, pod, namespace or server.namespace, port)
+        arguments = (listener, ended, server, pod, namespace, port)
         threading.Thread(target=_accept, args=arguments, daemon=True, name=f"to {pod}:{port}").start()
         try:
             yield f"127.0.0.1:{listener.getsockname()[1]}"
@@ -30,6 +50,20 @@ def forwarded(server: ApiServer, pod: str, port: int, namespace: str = "") -> It
             with suppress(OSError):
                 # Wakes who waits for a connection.
                 listener.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def _through_kubectl(server: ApiServer, pod: str, namespace: str, port: int) -> Iterator[str]:
+    command = ["kubectl", "--namespace", namespace, "port-forward", "--address", "127.0.0.1", f"pod/{pod}", f":{port}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            # Forwarding from 127.0.0.1:40123 -> 8080
+            line = process.stdout.readline() if process.stdout else ""
+            match = re.match(r"Forwarding from (127\.0\.0\.1:[0-9]+) ", line)
+            assert match, f"no port of pod {pod} can be forwarded: {line.strip()}"
+            yield match[1]
+        finally:
+            process.terminate()
 
 
 def behind(server: ApiServer, service: str, port: int, namespace: str = "") -> tuple[str, int]:
@@ -70,11 +104,9 @@ def _accept(
 
 
 def _serve(connection: socket.socket, server: ApiServer, pod: str, namespace: str, port: int) -> None:
-    # A client of its own: while it connects, the library puts another method into it.
-    api = client.CoreV1Api(client.ApiClient(server._client.configuration))
     with connection:
         try:
-            forward = portforward(api.connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port))
+            forward = _open(server, pod, namespace, port)
         except ApiException:
             # As a port that nobody listens on.
             return
@@ -84,6 +116,12 @@ def _serve(connection: socket.socket, server: ApiServer, pod: str, namespace: st
         _copy(connection, there)
         back.join()
         there.close()
+
+
+def _open(server: ApiServer, pod: str, namespace: str, port: int) -> Any:
+    # A client of its own: while it connects, the library puts another method into it.
+    api = client.CoreV1Api(client.ApiClient(server._client.configuration))
+    return portforward(api.connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port))
 
 
 def _copy(source: Any, target: Any) -> None:

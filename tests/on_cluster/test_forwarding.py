@@ -90,6 +90,23 @@ def test_a_port_that_nobody_listens_on_is_closed(pod: str, server: ApiServer) ->
         httpx.get(f"http://{address}/", trust_env=False, timeout=60)
 
 
+def test_kubectl_forwards_where_no_websocket_is_taken(
+    cluster: Cluster, server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In kubectl's place a program that says what it was asked, and then waits to be ended.
+    program = tmp_path / "kubectl"
+    program.write_text(
+        f'#!/bin/sh\necho "$*" >{tmp_path}/asked\necho "Forwarding from 127.0.0.1:4711 -> 8080"\nexec sleep 600\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    cluster.forbidden.add(("get", "pods"))
+    with forwarded(server, "one", 8080) as address:
+        assert address == "127.0.0.1:4711"
+    asked = (tmp_path / "asked").read_text()
+    assert asked == "--namespace team port-forward --address 127.0.0.1 pod/one :8080\n"
+
+
 def test_a_service_leads_to_a_ready_pod_and_its_named_port(cluster: Cluster, server: ApiServer) -> None:
     spec = {"selector": {"app": "a"}, "ports": [{"port": 80, "targetPort": "http1"}, {"port": 90}]}
     cluster.make("services", {"metadata": {"name": "a", "namespace": "team"}, "spec": spec})
