@@ -180,8 +180,10 @@ class RestDoor:
 
     async def model(self, request: Request) -> Response:
         """A model's metadata."""
-        name = request.parts["model"]
-        return json_response(interface_of(self._served(request)).metadata(name))
+        interface = interface_of(self._served(request))
+        # A deployment is over when this very content answers, not only this name.
+        digest = {"parameters": {"digest": interface.manifest.digest}}
+        return json_response(interface.metadata(request.parts["model"]) | digest)
 
     async def model_ready(self, request: Request) -> Response:
         """Whether a model, in the version asked for, answers."""

@@ -207,6 +207,7 @@ def test_grpc_adds_probabilities_by_parameter(server: Server) -> None:
 def test_metadata_names_what_really_goes_in_and_out(server: Server) -> None:
     metadata = server.get("/v2/models/support-topics").json()
     assert metadata["versions"] == ["support_topics_v3"]
+    assert metadata["parameters"] == {"digest": server.digest}
     assert metadata["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
     outputs = server.post(
         V2, json={"inputs": [tensor(TEXTS)], "outputs": [{"name": o["name"]} for o in metadata["outputs"]]}
