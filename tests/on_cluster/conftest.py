@@ -98,8 +98,10 @@ def run(objects: Objects, found: Found, built: list[Any], settings: Settings) ->
         space.make(objects, run, labels_of_namespace(built))
         yield run
     finally:
-        REPORT.tail += platforms.trouble_of_pods(objects) if REPORT.has_failed else []
-        space.remove(objects, run, settings.seconds, REPORT.tail.append)
+        try:
+            REPORT.tail += platforms.trouble_of_pods(objects) if REPORT.has_failed else []
+        finally:
+            space.remove(objects, run, settings.seconds, REPORT.tail.append)
         for end, handler in zip(ends, before, strict=True):
             signal.signal(end, handler)
 

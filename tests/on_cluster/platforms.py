@@ -8,7 +8,7 @@ import pytest
 
 from fairlead.cluster.api_server import Object
 from fairlead.cluster.pods import phase
-from fairlead.cluster.trouble import trouble
+from fairlead.cluster.trouble import trouble, warnings_of
 from fairlead.cluster.watching import last_lines
 from manifests.validation import building
 from manifests.validation.workloads import pods
@@ -182,7 +182,12 @@ def wait_for_job(objects: Objects, name: str, seconds: float) -> None:
 
 
 def _why(objects: Objects, selector: str) -> str:
-    return trouble(objects.server, objects.find("v1", "Pod", labelSelector=selector))[0]
+    return why(objects, objects.find("v1", "Pod", labelSelector=selector))
+
+
+def why(objects: Objects, found: list[Object]) -> str:
+    """Why the first of some pods does not run; empty when nothing is known to be wrong."""
+    return trouble(objects.server, found, warnings_of(objects.server))[0]
 
 
 def trouble_of_pods(objects: Objects) -> list[str]:
@@ -191,6 +196,6 @@ def trouble_of_pods(objects: Objects) -> list[str]:
     for pod in objects.find("v1", "Pod"):
         name = pod["metadata"]["name"]
         if phase(pod) != "Succeeded" and not name.startswith("image-"):
-            why = trouble(objects.server, [pod])[0] or "nothing is known to be wrong"
-            lines.append(f"pod {name} ({phase(pod)}): {why}; {' | '.join(last_lines(objects.server, name, 5))}")
+            reason = why(objects, [pod]) or "nothing is known to be wrong"
+            lines.append(f"pod {name} ({phase(pod)}): {reason}; {' | '.join(last_lines(objects.server, name, 5))}")
     return lines

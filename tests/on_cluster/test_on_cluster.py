@@ -12,7 +12,7 @@ import pytest
 
 from fairlead.cli.main import main
 from fairlead.cluster.endpoint import answering
-from fairlead.cluster.trouble import pods_of, trouble
+from fairlead.cluster.trouble import pods_of
 from fairlead.errors import FairleadError
 from manifests.validation import building
 from tests.on_cluster import loads, stores
@@ -31,6 +31,7 @@ from tests.on_cluster.platforms import (
     Platform,
     wait_for_job,
     wait_for_stateful_set,
+    why,
 )
 from tests.on_cluster.releases import Releases
 from tests.on_cluster.settings import Settings
@@ -57,8 +58,8 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
 def test_the_platform_is_applied_and_the_same_again_changes_nothing(
     objects: Objects, platform: Platform, note: Note
 ) -> None:
-    for (kind, name), why in platform.left_out.items():
-        note(f"without {kind} {name}: {why}")
+    for (kind, name), reason in platform.left_out.items():
+        note(f"without {kind} {name}: {reason}")
     before = {objects.path(one): objects.get(one["apiVersion"], one["kind"], _name(one)) for one in platform.applied}
     for one in platform.applied:
         again = objects.apply(one)
@@ -215,14 +216,14 @@ def test_a_pod_that_is_deleted_under_load_loses_no_request(
     (wanted,) = adapted(releases.rendered(), platform.plan)
     wanted["spec"]["predictor"] |= {"minReplicas": 2, "maxReplicas": 2}
     objects.apply(wanted)
-    pods, why = _two_pods(objects, model, settings)
+    pods, reason = _two_pods(objects, model, settings)
     load = loads.start(objects, "load-deletion", present.plan[LIGHT], model.name, "--seconds", "45")
     load.started(settings.seconds)
     objects.server.delete(f"{objects.folder('v1', 'Pod')}/{pods[0]}")
     counted = load.summary(settings.seconds + 60)
     note(_counts(counted))
     if len(pods) < 2:
-        pytest.skip(f"there is no room for two replicas ({why}); with one {_counts(counted)}")
+        pytest.skip(f"there is no room for two replicas ({reason}); with one {_counts(counted)}")
     assert counted["failed"] == 0, counted
 
 
@@ -232,16 +233,14 @@ def _two_pods(objects: Objects, model: Model, settings: Settings) -> tuple[list[
     def look() -> tuple[list[str], str] | None:
         found = pods_of(objects.server, model.name)
         ready = [pod["metadata"]["name"] for pod in found if is_ready(pod)]
-        why, _ = (
-            trouble(objects.server, [pod for pod in found if not is_ready(pod)][:1]) if len(ready) == 1 else ("", 0)
-        )
-        return (ready, why) if len(ready) == 2 or "Unschedulable" in why else None
+        reason = why(objects, [pod for pod in found if not is_ready(pod)][:1]) if len(ready) == 1 else ""
+        return (ready, reason) if len(ready) == 2 or "Unschedulable" in reason else None
 
     return wait(
         look,
         settings.seconds,
         "two pods are ready",
-        lambda: trouble(objects.server, pods_of(objects.server, model.name))[0],
+        lambda: why(objects, pods_of(objects.server, model.name)),
     )
 
 
@@ -338,7 +337,7 @@ def _follow(
         look,
         settings.seconds,
         f"{name} answers",
-        lambda: trouble(objects.server, pods_of(objects.server, model.name))[0],
+        lambda: why(objects, pods_of(objects.server, model.name)),
     )
     said = _ask(objects, model)
     assert {(one.version, one.digest) for one in said} == {(name, model.digests[number])}

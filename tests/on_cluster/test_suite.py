@@ -27,7 +27,11 @@ ROOT = Path(__file__).parent.parent.parent
 KSERVE = ("inferenceservices", "servingruntimes", "clusterservingruntimes", "clusterstoragecontainers")
 OUTCOME = re.compile(r"^(run|skipped|FAILED|not reached) +(.*?)(?:: (.*))?$")
 
-pytestmark = pytest.mark.skipif(not building.is_here(), reason="neither kustomize nor kubectl is here")
+pytestmark = [
+    pytest.mark.skipif(not building.is_here(), reason="neither kustomize nor kubectl is here"),
+    # Each starts whole runs of pytest.
+    pytest.mark.timeout(1800),
+]
 
 
 @pytest.fixture
