@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from fairlead.cluster import deployment, rollout
 from fairlead.cluster.api_server import ApiServer
@@ -343,3 +344,23 @@ def test_a_step_that_was_killed_knows_what_served_when_it_is_run_again(cluster: 
         with pytest.raises(ClusterError, match=r"Unschedulable.*v0001/ is served again"):
             deploy(server, "library_docs", 2, ROOT, 0.2)
     assert (uri(cluster), noted(cluster)) == (f"{ROOT}/library_docs/v0001/", None)
+
+
+def verbs_used(cluster: Cluster) -> set[tuple[str, str]]:
+    """Verb and resource of every request; a server-side apply may create, too."""
+    found = set()
+    for method, address in cluster.requests:
+        path, _, query = address.partition("?")
+        plural, name, sub = (*path.partition("/namespaces/team/")[2].split("/"), "", "")[:3]
+        reading = "watch" if "watch=true" in query else "get" if name else "list"
+        for verb in {"GET": [reading], "PATCH": ["patch", "create"], "DELETE": ["delete"]}[method]:
+            found.add((verb, f"{plural}/{sub}" if sub else plural))
+    return found
+
+
+def test_the_role_has_the_verbs_that_are_used_and_no_others(cluster: Cluster, server: ApiServer) -> None:
+    with kserve(cluster, v0001=BROKEN["a crash"][0]), pytest.raises(ClusterError, match="it was removed again"):
+        deploy(server, "library_docs", 1, ROOT, 30)
+    role, _ = yaml.safe_load_all((MANIFESTS / "base" / "deployer" / "role.yaml").read_text())
+    granted = {(verb, resource) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]}
+    assert verbs_used(cluster) == granted
