@@ -57,9 +57,12 @@ def _bold(record: OptimizationRecord, variant: VariantRecord) -> str:
 
 def _chosen(name: str, record: OptimizationRecord) -> str:
     refused = "; ".join(f"no {variant}: {reason}" for variant, reason in sorted(record.refused.items()))
-    facts = [f"{name}: `{record.chosen}` serves, {record.reason}", f"{record.num_rows} validation rows, {record.test}"]
+    facts = [
+        f"{name}: `{record.chosen}` serves, {record.reason}",
+        f"{record.num_rows:,} validation rows, {record.test}",
+    ]
     if record.max_export_difference is not None:
-        facts.append(f"logits of the ONNX file differ from torch's by at most {record.max_export_difference:.1e}")
+        facts.append(f"Logits of the ONNX file differ from torch's by at most {record.max_export_difference:.1e}")
     return ". ".join([*facts, *([refused] if refused else [])]) + "."
 
 

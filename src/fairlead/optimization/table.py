@@ -24,7 +24,8 @@ def speeds(record: OptimizationRecord) -> list[dict[str, Any]]:
 
 def times(speed: Speed) -> str:
     """Its p50 and p99 in milliseconds."""
-    return f"{speed.p50_seconds / MILLISECOND:.3g} / {speed.p99_seconds / MILLISECOND:.3g}"
+    both = (speed.p50_seconds / MILLISECOND, speed.p99_seconds / MILLISECOND)
+    return " / ".join(f"{time:.3g}" if time < 1000 else f"{time:.0f}" for time in both)
 
 
 def summary(record: OptimizationRecord) -> dict[str, Any]:
