@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from fairlead.cli.main import main
-from fairlead.cluster.local import LocalRun, run_local
 from fairlead.formats.evaluation import HTML, read_report
 from fairlead.formats.model import LANGUAGE_SIGNATURE
 from fairlead.inference.config import GenerationConfig
@@ -15,11 +14,12 @@ from fairlead.names import ModelRef
 from fairlead.project import ProjectConfig
 from fairlead.registry import open_registry
 from fairlead.registry.fetching import fetch_version
+from tests.pipelines.road import walk
 
 TEXT = "".join(f"the {a} saw the {b} and ran\n" for a in ("cat", "dog", "fox") for b in ("hen", "rat")) * 40
 
 
-def go(source: Path, *, until: str | None = None, **gate: float) -> LocalRun:
+def project(source: Path, **gate: float) -> ProjectConfig:
     values = {
         "project": "tiny_tales",
         "data": {"source": str(source), "task": "language_modeling", "test_fraction": 0.2},
@@ -28,7 +28,7 @@ def go(source: Path, *, until: str | None = None, **gate: float) -> LocalRun:
         "training": {"epochs": 3, "batch_size": 16, "learning_rate": 0.01, "optimizer": "muon", "threads": 1},
         "evaluation": {"gate": gate},
     }
-    return run_local(ProjectConfig.parse(values), until=until)
+    return ProjectConfig.parse(values)
 
 
 def say(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -44,8 +44,7 @@ def say(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 def test_a_text_becomes_a_version_that_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / "tales.txt"
     source.write_text(TEXT)
-    done = go(source, nats_per_character=0.9, perplexity=3)
-    evaluated = done.stages["evaluate"].folder
+    evaluated = walk(project(source, nats_per_character=0.9, perplexity=3), tmp_path / "first")["evaluate"]
     metrics = read_report(evaluated).evaluations[0].metrics
     assert 0 < metrics["nats_per_character"] < 0.9 and metrics["bits_per_byte"] > metrics["nats_per_character"]
     page = (evaluated / HTML).read_text("utf-8")
@@ -59,22 +58,22 @@ def test_a_text_becomes_a_version_that_writes(tmp_path: Path, capsys: pytest.Cap
     assert found.text and set(found.text) <= set(TEXT) - {"\n"} and found.ended == "stop"
     # Another text makes another version, compared with the champion by its own tokenizer.
     source.write_text(TEXT.replace("fox", "owl"))
-    again = go(source, until="gate")
-    champion = read_report(again.stages["evaluate"].folder).champion
+    again = walk(project(source), tmp_path / "again")
+    champion = read_report(again["evaluate"]).champion
     assert champion is not None and champion.version == "tiny_tales_v1"
     assert champion.metrics["nats_per_character"] > 0
     shown = say(capsys, "models", "show", "tiny_tales")
     assert "nats_per_character" in shown and "language_modeling" in shown and "labels" not in shown
-    # It goes on from its own weights, in two processes.
+    # It goes on from its own weights, as the command does it and in two processes.
     ways = ("--set", "training.processes=2", "--set", "training.epochs=1", "--json")
-    second = json.loads(say(capsys, "run", "--continue-from", "tiny_tales", "--data", source, *ways))
+    second = json.loads(say(capsys, "run", "--continue-from", "tiny_tales:1", "--data", source, *ways))
     with open_registry() as registry:
-        continued = registry.resolve(ModelRef.parse("tiny_tales:2"))
+        continued = registry.resolve(ModelRef.parse("tiny_tales:3"))
     assert second["version"]["name"] == continued.name
     assert continued.manifest.training.parent == version.digest
     assert continued.manifest.training.environment.world_size == 2
     assert continued.metrics["nats_per_character"] < metrics["nats_per_character"] + 0.2
     answers = json.loads(
-        say(capsys, "predict", "tiny_tales:2", "--prompt", "the owl saw ", "--temperature", 0, "--json")
+        say(capsys, "predict", "tiny_tales:3", "--prompt", "the owl saw ", "--temperature", 0, "--json")
     )
-    assert answers[0]["text"] and answers[0]["version"] == "tiny_tales_v2"
+    assert answers[0]["text"] and answers[0]["version"] == "tiny_tales_v3"

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from fairlead.cli.main import main
-from fairlead.formats.evaluation import HTML
+from fairlead.config import apply_overrides
+from fairlead.formats.evaluation import HTML, read_report
+from fairlead.project import ProjectConfig
 from fairlead.registry.fetching import fetch_version
-from tests.pipelines.road import WORDS
+from tests.pipelines.road import WORDS, walk
 from tests.serving.conftest import Server, running
 
 NAME = "tasks"
@@ -91,8 +93,12 @@ def test_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     grades = {"awful": 10.0, "poor": 20.0, "fair": 30.0, "good": 40.0, "superb": 50.0}
     pairs = [(chosen.choice(list(grades)), chosen.choice(list(grades))) for _ in range(160)]
     rows = [(f"{a} and {b} {i}", (grades[a] + grades[b]) / 2) for i, (a, b) in enumerate(pairs)]
-    done = run(capsys, write(tmp_path / "numbers.jsonl", rows), "regression", r2=0.5, rmse=8)
-    assert HTML in done["report"] and 0.5 < done["metrics"]["r2"] <= 1
+    values = apply_overrides({}, [f"{name}={value}" for name, value in SETTINGS.items()])
+    values |= {"project": "tiny_task", "evaluation": {"gate": {"r2": 0.5, "rmse": 8}}}
+    values["data"] |= {"source": str(write(tmp_path / "numbers.jsonl", rows)), "task": "regression"}
+    at = walk(ProjectConfig.parse(values), tmp_path / "road")
+    assert (at["evaluate"] / HTML).exists()
+    assert 0.5 < read_report(at["evaluate"]).evaluations[0].metrics["r2"] <= 1
     texts = ["awful and awful 3", "superb and superb 4"]
     said = [answer["value"] for answer in say(capsys, "predict", "tiny_task", *texts)]
     assert said[0] < 22 < 38 < said[1], "in the unit of the labels"
