@@ -14,7 +14,7 @@ from fairlead.inference.engine import Engine
 from fairlead.inference.observing import Batch
 from fairlead.inference.served import Served
 from fairlead.inference.workers import Workers
-from fairlead.variants.contract import Logits, Runner
+from fairlead.variants.contract import Embeddings, Logits, Runner
 from tests.tiny import MAX_LENGTH
 
 # A millisecond a text of 16 tokens, so that bounds are round numbers.
@@ -35,19 +35,27 @@ class HeldRunner:
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
         self.device = runner.device
+        self.embedding_size = runner.embedding_size
         self.batches: list[list[Sequence[int]]] = []
         self.started: list[float] = []
         self.poison: int | None = None
         self.free = threading.Event()
         self.free.set()
 
+    def embed(self, token_ids: Sequence[Sequence[int]]) -> tuple[Logits, Embeddings]:
+        self._hold(token_ids)
+        return self.runner.embed(token_ids)
+
     def run(self, token_ids: Sequence[Sequence[int]]) -> Logits:
+        self._hold(token_ids)
+        return self.runner.run(token_ids)
+
+    def _hold(self, token_ids: Sequence[Sequence[int]]) -> None:
         self.started.append(time.perf_counter())
         self.batches.append(list(token_ids))
         assert self.free.wait(60)
         if any(self.poison in row for row in token_ids):
             raise ValueError("this text is poison")
-        return self.runner.run(token_ids)
 
     def set_threads(self, threads: int, calls: int = 1) -> None:
         self.runner.set_threads(threads, calls)

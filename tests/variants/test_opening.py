@@ -94,4 +94,4 @@ def test_the_exported_file_has_named_axes_of_any_size(version: Path) -> None:
     onnx.checker.check_model(model, full_check=True)
     axes = {i.name: [d.dim_param for d in i.type.tensor_type.shape.dim] for i in model.graph.input}
     assert axes == {"input_ids": ["texts", "tokens"], "attention_mask": ["texts", "tokens"]}
-    assert [output.name for output in model.graph.output] == ["logits"]
+    assert [output.name for output in model.graph.output] == ["logits", "sentence_embedding"]

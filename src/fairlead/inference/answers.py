@@ -1,11 +1,14 @@
 """What a model says of one text, by task."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from fairlead.formats.model import ModelManifest
 from fairlead.names import MULTI_LABEL, REGRESSION
+from fairlead.variants.contract import Embeddings
 
 # Where a version names no thresholds.
 DEFAULT_THRESHOLD = 0.5
@@ -62,6 +65,32 @@ class NumberPrediction:
 
 
 Answer = Prediction | SetPrediction | NumberPrediction
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """An answer, and the vector that it was made from."""
+
+    answer: Answer
+    """What the model says."""
+    embedding: Embeddings
+    """What its head reads of the text, (`embedding_size`,)."""
+    num_tokens: int
+    """Tokens of the text, special ones included."""
+
+    @property
+    def probabilities(self) -> tuple[float, ...]:
+        """Of the answer."""
+        return self.answer.probabilities
+
+    def to_dict(self) -> dict[str, Any]:
+        """Of the answer."""
+        return self.answer.to_dict()
+
+    def normalized(self) -> "Embedded":
+        """With an embedding of length 1, so that the product of two is their cosine."""
+        length = float(np.linalg.norm(self.embedding))
+        return replace(self, embedding=self.embedding / np.float32(length or 1.0))
 
 
 def answers_of(manifest: ModelManifest) -> Callable[[list[float]], Answer]:

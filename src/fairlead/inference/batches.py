@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from fairlead.errors import FairleadError, InferenceError
-from fairlead.inference.answers import Answer
+from fairlead.inference.answers import Answer, Embedded
 from fairlead.inference.capacity import Capacity
 from fairlead.inference.engine import Engine
 from fairlead.inference.jobs import Item, Job, TokenIds, hand_back
@@ -60,9 +60,9 @@ class Batches:
                 logger.exception("a batch of %s was not counted", self._engine.manifest.name)
         hand_back(done)
 
-    def _answer(self, items: Sequence[Item]) -> "list[Answer | InferenceError]":
+    def _answer(self, items: Sequence[Item]) -> "list[Answer | Embedded | InferenceError]":
         try:
-            answers = self._engine.answer_batch([item.ids for item in items])
+            answers = self._answers(items)
         # Whatever it is, it must end neither the thread nor the requests that it is not about.
         except Exception as error:
             if len(items) > 1:
@@ -70,6 +70,13 @@ class Batches:
             return [self._failure_of(items[0], error)]
         self._failed_batches, self.failure = 0, ""
         return list(answers)
+
+    def _answers(self, items: Sequence[Item]) -> "list[Answer | Embedded]":
+        ids = [item.ids for item in items]
+        if not any(item.job.embeds for item in items):
+            return [*self._engine.answer_batch(ids)]
+        rows = zip(items, self._engine.embed_batch(ids), strict=True)
+        return [one if item.job.embeds else one.answer for item, one in rows]
 
     def _failure_of(self, item: Item, error: Exception) -> InferenceError:
         reason = f"{type(error).__name__}: {error}"[:200]
@@ -109,7 +116,7 @@ class Batches:
         )
 
 
-def _settle(items: Sequence[Item], answers: "Sequence[Answer | InferenceError]") -> list[Job]:
+def _settle(items: Sequence[Item], answers: "Sequence[Answer | Embedded | InferenceError]") -> list[Job]:
     """Write answers into their jobs; the jobs that are done with them."""
     done: dict[Job, None] = {}
     for item, answer in zip(items, answers, strict=True):

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 
 from fairlead.errors import ConfigError, IntegrityError
 from fairlead.formats.model import ModelManifest, verify
-from fairlead.inference.answers import Answer, answers_of
+from fairlead.inference.answers import Answer, Embedded, answers_of
 from fairlead.inference.jobs import TokenIds
 from fairlead.names import MULTI_LABEL, REGRESSION
 from fairlead.training.models.outputs import VALUE
@@ -67,6 +67,11 @@ class Engine:
         """Ids of tokens go from 0 to below this."""
         return len(self._tokenizer)
 
+    @property
+    def embedding_size(self) -> int:
+        """Numbers of an embedding; 0 where the variant's file was made without them."""
+        return self.runner.embedding_size
+
     def predict(self, texts: Sequence[str]) -> list[Answer]:
         """One answer a text, in order. Texts longer than the training's `max_length` tokens are cut there."""
         return self.answer(self.tokenize(texts))
@@ -82,6 +87,12 @@ class Engine:
         """The same in one forward pass."""
         logits_BC = self.runner.run(token_ids)
         return [self._answer(row) for row in self._activate(logits_BC).tolist()]
+
+    def embed_batch(self, token_ids: Sequence[TokenIds]) -> list[Embedded]:
+        """The same with the embedding of each text. The variant has an `embedding_size`."""
+        logits_BC, embeddings_BH = self.runner.embed(token_ids)
+        rows = zip(self._activate(logits_BC).tolist(), embeddings_BH, token_ids, strict=True)
+        return [Embedded(self._answer(row), embedding, len(ids)) for row, embedding, ids in rows]
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenIds]:
         """Token ids of each text, `max_length` of the training at most."""

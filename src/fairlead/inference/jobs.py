@@ -27,6 +27,8 @@ class Job:
     """Whether it was cut into slices that take turns with other requests."""
     release: "Callable[[Job], None]"
     """Gives its place in the queue back; called once on its event loop, or in any thread when the loop has ended."""
+    embeds: bool = False
+    """Whether its texts are answered with their embeddings."""
     deadline: float | None = None
     """time.perf_counter() from which on nobody waits for it."""
     arrived: float = field(default_factory=time.perf_counter)

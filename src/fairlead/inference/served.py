@@ -5,10 +5,10 @@ import logging
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 from fairlead.errors import DataError, DeadlineExceeded, Overloaded
-from fairlead.inference.answers import Answer
+from fairlead.inference.answers import Answer, Embedded
 from fairlead.inference.batches import Batches
 from fairlead.inference.calibration import Calibration, seconds_of
 from fairlead.inference.capacity import Capacity
@@ -69,6 +69,13 @@ class Served:
         self._closed = False
         logger.info("%s as %s: %s", self.manifest.name, self.variant, self.capacity.describe())
 
+    async def embed(
+        self, texts: Sequence[str] | Sequence[TokenIds], deadline_seconds: float | None = None
+    ) -> list[Embedded]:
+        """The same as `predict`, with the embedding of each text, where the engine has an `embedding_size`."""
+        embedded: list[Embedded] = await self._ask(texts, deadline_seconds, embeds=True)
+        return embedded
+
     async def predict(
         self, texts: Sequence[str] | Sequence[TokenIds], deadline_seconds: float | None = None
     ) -> list[Answer]:
@@ -78,14 +85,19 @@ class Served:
         `deadline_seconds` from now, DataError for token ids that the model has not, InferenceError when the model
         fails. A caller that is cancelled gives its place in the queue back.
         """
+        answers: list[Answer] = await self._ask(texts, deadline_seconds, embeds=False)
+        return answers
+
+    async def _ask(
+        self, texts: Sequence[str] | Sequence[TokenIds], deadline_seconds: float | None, embeds: bool
+    ) -> list[Any]:
         if not texts:
             return []
-        job = self._enter(texts, deadline_seconds)
+        job = self._enter(texts, deadline_seconds, embeds)
         timer = None if deadline_seconds is None else job.loop.call_later(deadline_seconds, self._expire, job)
         try:
             self._send(job, texts)
-            answers: list[Answer] = await job.future
-            return answers
+            return await job.future
         except asyncio.CancelledError:
             self._refused("cancelled")
             raise
@@ -114,7 +126,7 @@ class Served:
     def _unavailable(self) -> Overloaded:
         return Overloaded(f"{self.name}: {self.manifest.name} is served no more; send the request again")
 
-    def _enter(self, texts: Sequence[str] | Sequence[TokenIds], deadline_seconds: float | None) -> Job:
+    def _enter(self, texts: Sequence[str] | Sequence[TokenIds], deadline_seconds: float | None, embeds: bool) -> Job:
         """Take a place in the queue."""
         if self._closed:
             raise self._unavailable()
@@ -129,7 +141,7 @@ class Served:
             self._refused("deadline" if isinstance(error, DeadlineExceeded) else "overloaded")
             raise
         loop = asyncio.get_running_loop()
-        job = Job(loop, loop.create_future(), [None] * len(texts), len(texts), tokens, is_long, self._leave)
+        job = Job(loop, loop.create_future(), [None] * len(texts), len(texts), tokens, is_long, self._leave, embeds)
         if deadline_seconds is not None:
             job.deadline = job.arrived + deadline_seconds
         self._jobs.add(job)

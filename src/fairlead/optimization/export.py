@@ -1,7 +1,8 @@
 """From the registered weights to an ONNX file that any consumer of ONNX loads.
 
     inputs   input_ids, attention_mask    int64 (texts, tokens), both of any size
-    output   logits                       float32 (texts, outputs)
+    outputs  logits                       float32 (texts, outputs)
+             sentence_embedding           float32 (texts, width), what the head reads: see variants/embedding.py
 
 Written by torch's exporter (torch.export and the ONNX operators of its own registry), checked by onnx.checker, and
 held against torch on real texts: a difference above `MAX_DIFFERENCE` refuses the file.
@@ -23,25 +24,14 @@ from transformers import PreTrainedModel
 
 from fairlead.errors import ConfigError
 from fairlead.variants.batch import padded
-from fairlead.variants.contract import Runner
+from fairlead.variants.contract import EMBEDDING, LOGITS, Runner
+from fairlead.variants.embedding import WithEmbedding
 
 # The oldest that has all operators of the exporter's present registry; newer ones need newer runtimes.
 OPSET = 20
 # Of logits around 1 to 10; float32 sums in another order differ by 1e-6 to 1e-5.
 MAX_DIFFERENCE = 1e-3
 TokenIds = Sequence[Sequence[int]]
-
-
-class _Logits(nn.Module):
-    """A classifier of transformers as a function of two tensors."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
-        return logits
 
 
 def export_onnx(model: nn.Module, token_ids: TokenIds, pad_token_id: int, path: Path) -> None:
@@ -54,13 +44,13 @@ def export_onnx(model: nn.Module, token_ids: TokenIds, pad_token_id: int, path: 
     try:
         with _quiet(), _plain_attention(model), torch.no_grad():
             program: Any = torch.onnx.export(
-                _Logits(model.eval()),
+                WithEmbedding(model.eval()),
                 example,
                 dynamo=True,
                 opset_version=OPSET,
                 dynamic_shapes=(axes, axes),
                 input_names=["input_ids", "attention_mask"],
-                output_names=["logits"],
+                output_names=[LOGITS, EMBEDDING],
                 external_data=False,
                 verbose=False,
             )

@@ -8,7 +8,7 @@ import onnxruntime
 
 from fairlead.errors import IntegrityError
 from fairlead.variants.batch import padded
-from fairlead.variants.contract import Logits
+from fairlead.variants.contract import EMBEDDING, LOGITS, Embeddings, Logits, declared_width
 
 SILENT = 3
 # Fused operators that take longer on one core than what they replace: of a MiniLM's batch of 8 texts of 45 tokens in 8
@@ -29,6 +29,7 @@ class OnnxRunner:
         self._pad_token_id = pad_token_id
         self._threads = threads
         self._session = _session(path, threads)
+        self.embedding_size = declared_width({one.name: one.shape for one in self._session.get_outputs()})
 
     @classmethod
     def load(cls, path: Path, pad_token_id: int, threads: int) -> Self:
@@ -37,14 +38,23 @@ class OnnxRunner:
 
     def run(self, token_ids: Sequence[Sequence[int]]) -> Logits:
         """Logits of one batch, shape (texts, outputs)."""
-        ids_BL, mask_BL = padded(token_ids, self._pad_token_id)
-        logits: Logits = self._session.run(None, {"input_ids": ids_BL, "attention_mask": mask_BL})[0]
+        logits: Logits = self._run([LOGITS], token_ids)[0]
         return logits
+
+    def embed(self, token_ids: Sequence[Sequence[int]]) -> tuple[Logits, Embeddings]:
+        """Logits and embeddings of one batch."""
+        logits, embeddings = self._run([LOGITS, EMBEDDING], token_ids)
+        return logits, embeddings
 
     def set_threads(self, threads: int, calls: int = 1) -> None:
         """Of this model's session."""
         if threads != self._threads:
             self._session, self._threads = _session(self._path, threads), threads
+
+    def _run(self, outputs: list[str], token_ids: Sequence[Sequence[int]]) -> list[Any]:
+        ids_BL, mask_BL = padded(token_ids, self._pad_token_id)
+        found: list[Any] = self._session.run(outputs, {"input_ids": ids_BL, "attention_mask": mask_BL})
+        return found
 
 
 def _session(path: Path, threads: int) -> Any:

@@ -9,7 +9,7 @@ import openvino
 
 from fairlead.errors import IntegrityError
 from fairlead.variants.batch import padded
-from fairlead.variants.contract import Logits
+from fairlead.variants.contract import EMBEDDING, LOGITS, Embeddings, Logits, declared_width
 
 # The arithmetic of what the file has in float32. What it has in 8 bits stays so; without a hint OpenVINO would
 # take bfloat16 for the rest wherever the processor has it.
@@ -29,6 +29,13 @@ class OpenVinoRunner:
         try:
             self._model = self._core.read_model(path)
             self._requests = self._compile()
+            self.embedding_size = declared_width(
+                {
+                    name: [size.get_length() if size.is_static else None for size in output.partial_shape]
+                    for output in self._model.outputs
+                    for name in output.names
+                }
+            )
         # OpenVINO raises RuntimeError for whatever is wrong with a file.
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
@@ -41,22 +48,30 @@ class OpenVinoRunner:
 
     def run(self, token_ids: Sequence[Sequence[int]]) -> Logits:
         """Logits of one batch, shape (texts, outputs)."""
-        ids_BL, mask_BL = padded(token_ids, self._pad_token_id)
-        requests = self._requests
-        request = requests.get()
-        try:
-            results = request.infer({"input_ids": ids_BL, "attention_mask": mask_BL}, share_inputs=True)
-            logits: Logits = results[0]
-            # The request's own memory, which its next batch overwrites.
-            return logits.copy()
-        finally:
-            requests.put(request)
+        (logits,) = self._infer([LOGITS], token_ids)
+        return logits
+
+    def embed(self, token_ids: Sequence[Sequence[int]]) -> tuple[Logits, Embeddings]:
+        """Logits and embeddings of one batch."""
+        logits, embeddings = self._infer([LOGITS, EMBEDDING], token_ids)
+        return logits, embeddings
 
     def set_threads(self, threads: int, calls: int = 1) -> None:
         """Of this compiled model; a call beyond those waits for one to end."""
         if (threads, calls) != (self._threads, self._calls):
             self._threads, self._calls = threads, calls
             self._requests = self._compile()
+
+    def _infer(self, outputs: Sequence[str], token_ids: Sequence[Sequence[int]]) -> list[Logits]:
+        ids_BL, mask_BL = padded(token_ids, self._pad_token_id)
+        requests = self._requests
+        request = requests.get()
+        try:
+            results = request.infer({"input_ids": ids_BL, "attention_mask": mask_BL}, share_inputs=True)
+            # The request's own memory, which its next batch overwrites.
+            return [results[name].copy() for name in outputs]
+        finally:
+            requests.put(request)
 
     def _compile(self) -> "queue.SimpleQueue[Any]":
         """Its requests, each for one call at a time."""

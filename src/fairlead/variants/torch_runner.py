@@ -1,6 +1,7 @@
 """The registered weights, run by torch.
 
-Tensors are named by shape: B texts of a batch, L tokens of the longest among them, T tokens of all, C outputs.
+Tensors are named by shape: B texts of a batch, L tokens of the longest among them, T tokens of all, C outputs,
+H the encoder's width.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,8 @@ from torch import nn
 
 from fairlead.training.models.building import load_classifier
 from fairlead.variants.batch import padded
-from fairlead.variants.contract import Logits
+from fairlead.variants.contract import Embeddings, Logits
+from fairlead.variants.embedding import WithEmbedding, width_of
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -25,6 +27,8 @@ class TorchRunner:
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.device = self._device.type
         self._model = model.to(self._device, DTYPES[precision]).eval()
+        self._with_embedding = WithEmbedding(self._model)
+        self.embedding_size = width_of(model)
         self._pad_token_id = pad_token_id
 
     @classmethod
@@ -34,14 +38,25 @@ class TorchRunner:
 
     def run(self, token_ids: Sequence[Sequence[int]]) -> Logits:
         """Logits of one batch, shape (B, C)."""
-        ids_BL, mask_BL = (torch.from_numpy(array) for array in padded(token_ids, self._pad_token_id))
+        ids_BL, mask_BL = self._tensors(token_ids)
         with torch.inference_mode():
-            logits_BC = self._model(
-                input_ids=ids_BL.to(self._device), attention_mask=mask_BL.to(self._device)
-            ).logits.float()
-        logits: Logits = np.ascontiguousarray(logits_BC.cpu().numpy())
-        return logits
+            return _array(self._model(input_ids=ids_BL, attention_mask=mask_BL).logits)
+
+    def embed(self, token_ids: Sequence[Sequence[int]]) -> tuple[Logits, Embeddings]:
+        """Logits and embeddings of one batch, shapes (B, C) and (B, H)."""
+        with torch.inference_mode():
+            logits_BC, embeddings_BH = self._with_embedding(*self._tensors(token_ids))
+            return _array(logits_BC), _array(embeddings_BH)
 
     def set_threads(self, threads: int, calls: int = 1) -> None:
         """Of torch, for what this thread and new ones compute; any number of calls run at a time."""
         torch.set_num_threads(threads)
+
+    def _tensors(self, token_ids: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        ids_BL, mask_BL = (torch.from_numpy(array) for array in padded(token_ids, self._pad_token_id))
+        return ids_BL.to(self._device), mask_BL.to(self._device)
+
+
+def _array(tensor: torch.Tensor) -> Logits:
+    array: Logits = np.ascontiguousarray(tensor.float().cpu().numpy())
+    return array
