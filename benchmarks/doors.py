@@ -82,7 +82,7 @@ async def serve_ours(http: int, rpc: int, folder: str) -> None:
 
     class Empty:
         name, manifest, variant = "m", read_manifest(Path(folder)), "torch-fp32"
-        engine, failure = types.SimpleNamespace(num_token_ids=10), ""
+        engine, failure = types.SimpleNamespace(num_token_ids=10, embedding_size=0), ""
 
         async def predict(self, texts: Any, deadline_seconds: float | None = None) -> Any:
             await asyncio.sleep(0)

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from fairlead.formats.model import ModelManifest
 from fairlead.inference.answers import Answer as Labelled
+from fairlead.inference.answers import Embedded
 from fairlead.inference.generation import Continuation
 from fairlead.predictions.ids import IdSource
-from serving.interface import PROBABILITIES, Interface
+from serving.interface import EMBEDDING, PROBABILITIES, Interface
 
 # What a model says of a text, or how it goes on.
-Answer = Labelled | Continuation
+Answer = Labelled | Embedded | Continuation
 HEADERS = {
     name: f"x-fairlead-{name.replace('_', '-')}" for name in ("prediction_id", "model_version", "digest", "variant")
 }
@@ -47,6 +50,10 @@ class Stamp:
         """As HTTP headers, or metadata of gRPC."""
         return [(HEADERS[name], value) for name, value in self.parameters().items()]
 
+    def http_headers(self) -> list[tuple[bytes, bytes]]:
+        """The same as bytes."""
+        return [(name.encode(), value.encode()) for name, value in self.headers()]
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -57,7 +64,7 @@ class Column:
     datatype: str
     """BYTES, BOOL or FP32."""
     shape: list[int]
-    """Texts, and where there is a number for each class, classes."""
+    """Texts, and where there are several numbers for each, how many."""
     data: list[Any]
     """Elements, flat: strings of BYTES, truths of BOOL, else numbers."""
     parameters: dict[str, str] = field(default_factory=dict)
@@ -68,8 +75,8 @@ def columns(outputs: Sequence[str], answers: Sequence[Answer], interface: Interf
     """The output tensors of an answer, in the order asked for."""
     rows = [answer.to_dict() for answer in answers]
     return [
-        _probabilities(answers, interface)
-        if name == PROBABILITIES
+        WIDE[name](answers, interface)
+        if name in WIDE
         else Column(name, interface.datatypes[name], [len(rows)], [_element(row[name]) for row in rows])
         for name in outputs
     ]
@@ -80,6 +87,15 @@ def _probabilities(answers: Sequence[Any], interface: Interface) -> Column:
     data = [probability for answer in answers for probability in answer.probabilities]
     # A column's class is its place, so the classes go with them; V2 parameters hold no lists.
     return Column(PROBABILITIES, "FP32", shape, data, {"labels": interface.labels_json})
+
+
+def _embeddings(answers: Sequence[Any], interface: Interface) -> Column:
+    data = np.concatenate([answer.embedding for answer in answers]).tolist()
+    return Column(EMBEDDING, "FP32", [len(answers), interface.embedding_size], data)
+
+
+# Outputs with more than one number a text.
+WIDE = {PROBABILITIES: _probabilities, EMBEDDING: _embeddings}
 
 
 def _element(value: Any) -> Any:

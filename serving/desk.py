@@ -12,7 +12,7 @@ from fairlead.inference.writing import ServedWriter
 from serving.answers import Answer, Stamp
 from serving.exchange import Answered, Door, Exchange, Observer, no_header
 from serving.failures import NotReady, status_of
-from serving.interface import Interface, interface_of
+from serving.interface import EMBEDDING, Interface, interface_of
 from serving.questions import Question
 
 # Parsing more than this takes milliseconds, in which nobody else is answered.
@@ -95,7 +95,7 @@ class Desk:
             exchange.served = served = self.find(model, version)
             check_room(served, num_bytes)
             exchange.question, seconds = await read(interface_of(served))
-            return await self._ask(exchange, served, exchange.question, seconds)
+            return await self.ask(exchange, served, exchange.question, seconds)
 
     @contextmanager
     def told(self, exchange: Exchange) -> Iterator[None]:
@@ -121,7 +121,8 @@ class Desk:
         for observer in self.observers:
             observer.asked(exchange)
 
-    async def _ask(self, exchange: Exchange, served: Model, question: Question, seconds: float | None) -> Answered:
+    async def ask(self, exchange: Exchange, served: Model, question: Question, seconds: float | None) -> Answered:
+        """Ask the model, within `told`. Raises what the caller has to know."""
         self.asked(exchange)
         left = None if seconds is None else seconds - (exchange.asked - exchange.started)
         answers = await _answers(served, question, left)
@@ -132,7 +133,10 @@ class Desk:
 
 
 async def _answers(served: Model, question: Question, seconds: float | None) -> Sequence[Answer]:
-    if not isinstance(served, ServedWriter):
+    if isinstance(served, ServedWriter):
+        assert question.generation is not None
+        return await served.write([str(item) for item in question.items], question.generation, seconds)
+    if EMBEDDING not in question.outputs:
         return await served.predict(question.items, seconds)
-    assert question.generation is not None
-    return await served.write([str(item) for item in question.items], question.generation, seconds)
+    embedded = await served.embed(question.items, seconds)
+    return [one.normalized() for one in embedded] if question.normalize else embedded

@@ -12,6 +12,7 @@ from fairlead.names import CLASSIFICATION, LANGUAGE_MODELING, MULTI_LABEL, REGRE
 
 TEXT, TOKEN_IDS, TOKEN_MASK = "text", "input_ids", "attention_mask"
 LABEL, PROBABILITY, PROBABILITIES = "label", "probability", "probabilities"
+EMBEDDING, NORMALIZE = "embedding", "normalize"
 PLATFORMS: dict[TaskName, str] = {
     CLASSIFICATION: "fairlead_text_classification",
     MULTI_LABEL: "fairlead_text_multi_label_classification",
@@ -30,6 +31,8 @@ class Interface:
     """The variant that answers."""
     num_token_ids: int
     """Ids of tokens go from 0 to below this; 0 where the model takes texts only."""
+    embedding_size: int
+    """Numbers of an embedding; 0 where the variant gives none."""
     outputs: tuple[str, ...] = field(init=False)
     """What an answer has when its caller names no outputs."""
     on_request: tuple[str, ...] = field(init=False)
@@ -42,6 +45,7 @@ class Interface:
     def __post_init__(self) -> None:
         tensors = self.manifest.signature.outputs
         on_request = {PROBABILITIES: "FP32"} if self.manifest.labels else {}
+        on_request |= {EMBEDDING: "FP32"} if self.embedding_size else {}
         for name, value in {
             "outputs": tuple(tensor.name for tensor in tensors),
             "on_request": tuple(on_request),
@@ -65,8 +69,8 @@ class Interface:
         signature = self.manifest.signature
         inputs = [tensor.to_dict() for tensor in signature.inputs]
         outputs = [tensor.to_dict() for tensor in signature.outputs]
-        if self.on_request:
-            outputs.append({"name": PROBABILITIES, "datatype": "FP32", "shape": [-1, len(self.manifest.labels)]})
+        widths = {PROBABILITIES: len(self.manifest.labels), EMBEDDING: self.embedding_size}
+        outputs += [{"name": one, "datatype": "FP32", "shape": [-1, widths[one]]} for one in self.on_request]
         return {
             "name": name,
             "versions": [self.manifest.name],
@@ -84,6 +88,8 @@ def interface_of(served: Model) -> Interface:
     known = _INTERFACES.get(served)
     if known is None:
         # Prompts are texts only.
-        num_token_ids = 0 if isinstance(served, ServedWriter) else served.engine.num_token_ids
-        known = _INTERFACES[served] = Interface(served.manifest, served.variant, num_token_ids)
+        sizes = (0, 0)
+        if not isinstance(served, ServedWriter):
+            sizes = (served.engine.num_token_ids, served.engine.embedding_size)
+        known = _INTERFACES[served] = Interface(served.manifest, served.variant, *sizes)
     return known

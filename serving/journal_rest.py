@@ -22,7 +22,7 @@ from serving import metrics
 from serving.asgi import Handler, Request, Response, json_response
 from serving.desk import Desk
 from serving.failures import InvalidRequest
-from serving.jsonbody import read_object
+from serving.jsonbody import read_body, read_object
 from serving.questions import kind
 
 EXAMPLE = '{"prediction_id": "...", "label": "billing"}'
@@ -65,7 +65,7 @@ class JournalDoor:
 
     async def feedback(self, request: Request) -> Response:
         """Keep the true label of a text that was predicted."""
-        body = read_object(await request.body(), EXAMPLE)
+        body = await read_body(request, lambda body: read_object(body, EXAMPLE))
         for name in body:
             if name not in FIELDS:
                 raise InvalidRequest(f"{name}: there is no such field; known are {', '.join(FIELDS)}")

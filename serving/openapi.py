@@ -3,12 +3,15 @@
 from typing import Any
 
 import fairlead
-from serving.questions import BINARY_OUTPUT, MAX_TEXTS
+from serving.openai.wish import KNOWN as COMPLETION_FIELDS
+from serving.questions import MAX_PROMPTS, MAX_TEXTS
+from serving.questions import PARAMETERS as PARAMETER_NAMES
 
 Schema = dict[str, Any]
 
 MODEL = {"name": "model", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
 VERSION = {"name": "version", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+PREDICTION = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
 FAILURES = {
     "400": "The request is wrong; the sentence names the field.",
     "404": "There is no such model or version.",
@@ -20,7 +23,7 @@ FAILURES = {
 }
 PARAMETERS: Schema = {
     "type": ["object", "null"],
-    "properties": {"probabilities": {"type": "boolean"}, BINARY_OUTPUT: {"type": "boolean"}},
+    "properties": {name: {"type": "boolean"} for name in PARAMETER_NAMES},
     "additionalProperties": False,
 }
 TOKENS: Schema = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
@@ -48,6 +51,11 @@ def document(models: list[str]) -> Schema:
                     "Answer texts by a version (V2)", [model, VERSION], _ref("InferRequest"), _ref("InferResponse")
                 )
             },
+            "/v1/completions": {"post": _openai("Continue texts, as OpenAI has it", "Completion")},
+            "/v1/embeddings": {"post": _openai("Embed texts, as OpenAI has it", "Embedding")},
+            "/v1/models": {"get": _operation("The models, as V1 and as OpenAI have them", [])},
+            "/v2/predictions/{id}": {"get": _operation("What the log has of a prediction", [PREDICTION])},
+            "/v2/feedback": {"post": _operation("The true label of a prediction", [], _ref("Feedback"))},
             "/v2/models/{model}": {"get": _operation("Inputs, outputs and versions", [model])},
             "/v2/models/{model}/ready": {"get": _operation("Whether it answers", [model])},
             "/v2/health/live": {"get": _operation("Whether the server lives", [])},
@@ -59,20 +67,65 @@ def document(models: list[str]) -> Schema:
 
 
 def _operation(
-    summary: str, parameters: list[Schema], body: Schema | None = None, gives: Schema | None = None
+    summary: str,
+    parameters: list[Schema],
+    body: Schema | None = None,
+    gives: Schema | None = None,
+    failure: str = "Failure",
 ) -> Schema:
     answer = {"description": "The answer.", "content": _json(gives or {"type": "object"})}
-    failures = {status: {"description": text, "content": _json(_ref("Failure"))} for status, text in FAILURES.items()}
+    failures = {status: {"description": text, "content": _json(_ref(failure))} for status, text in FAILURES.items()}
     operation: Schema = {"summary": summary, "parameters": parameters, "responses": {"200": answer, **failures}}
     if body:
         operation["requestBody"] = {"required": True, "content": _json(body)}
     return operation
 
 
+def _openai(summary: str, name: str) -> Schema:
+    return _operation(summary, [], _ref(f"{name}Request"), failure="OpenAIFailure")
+
+
+def _openai_schemas() -> dict[str, Schema]:
+    text, flag = {"type": "string", "minLength": 1}, {"type": ["boolean", "null"]}
+    types: dict[str, Schema] = {
+        "model": {"type": "string"},
+        "prompt": {"anyOf": [text, {"type": "array", "items": text, "minItems": 1, "maxItems": MAX_PROMPTS}]},
+        "max_tokens": {"type": "integer", "minimum": 1, "maximum": 100_000},
+        "temperature": {"type": "number", "minimum": 0, "maximum": 100},
+        "top_p": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+        "top_k": {"type": "integer", "minimum": 1},
+        "seed": {"type": "integer", "minimum": 0, "maximum": 2**32 - 1},
+        "stop": {"anyOf": [text, {"type": "array", "items": text, "maxItems": 16}]},
+        "n": {"type": "integer", "minimum": 1, "maximum": MAX_PROMPTS},
+        "stream": flag,
+        "echo": flag,
+        "stream_options": _object({"include_usage": flag}),
+    }
+    completion = {name: types.get(name, {}) for name in COMPLETION_FIELDS}
+    inputs = {"anyOf": [{"type": "string"}, ITEMS, TOKENS]}
+    form = {"enum": ["float", "base64"]}
+    embedding = {"model": {"type": "string"}, "input": inputs, "encoding_format": form}
+    nullable = {"type": ["string", "null"]}
+    message = {"message": {"type": "string"}, "type": {"type": "string"}, "param": nullable, "code": nullable}
+    return {
+        "CompletionRequest": _object(completion, "model", "prompt"),
+        "EmbeddingRequest": _object(embedding, "model", "input"),
+        "OpenAIFailure": _object({"error": _object(message, *message)}, "error"),
+    }
+
+
+def _feedback() -> Schema:
+    label = {"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "array", "items": {"type": "string"}}]}
+    index = {"type": ["integer", "null"], "minimum": 0}
+    return _object({"prediction_id": {"type": "string"}, "label": label, "index": index}, "prediction_id", "label")
+
+
 def _schemas() -> dict[str, Schema]:
     stamp = {name: {"type": "string"} for name in ("prediction_id", "model_version", "digest", "variant")}
     return {
         "Failure": _object({"error": {"type": "string"}}, "error"),
+        "Feedback": _feedback(),
+        **_openai_schemas(),
         "PredictRequest": _object({"instances": ITEMS, "parameters": PARAMETERS}, "instances"),
         "PredictResponse": _object(
             {"predictions": {"type": "array", "items": {"type": "object"}}, "model_name": {"type": "string"}, **stamp},

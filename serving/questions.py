@@ -8,17 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fairlead.formats.variants import REFERENCE
 from fairlead.inference.config import GenerationConfig
 from serving.failures import InvalidRequest
-from serving.interface import PROBABILITIES, TEXT, Interface
+from serving.interface import EMBEDDING, NORMALIZE, PROBABILITIES, TEXT, Interface
 
 # One request may not keep the model from all others for longer than a few seconds.
 MAX_TEXTS = 1024
 # The same limit as ingest has for a row.
 MAX_TEXT_BYTES = 1_000_000
-# Request parameters: `probabilities` adds that output, the other is the binary tensor extension's.
+# Request parameters: two add the output of their name, `normalize` is of embeddings, the last is the binary tensor
+# extension's.
 BINARY_OUTPUT = "binary_data_output"
-PARAMETERS = (PROBABILITIES, BINARY_OUTPUT)
+PARAMETERS = (PROBABILITIES, EMBEDDING, NORMALIZE, BINARY_OUTPUT)
 
 # Of a language model: all are written in the same steps, which others wait for.
 MAX_PROMPTS = 32
@@ -40,6 +42,8 @@ class Question:
     """Outputs that go out as raw bytes."""
     generation: GenerationConfig | None = None
     """How a language model goes on; None of other models."""
+    normalize: bool = False
+    """Whether embeddings are of length 1."""
 
 
 def read_items(elements: Sequence[Any], field: str, interface: Interface) -> list[str] | list[TokenIds]:
@@ -116,7 +120,20 @@ def read_parameters(parameters: object, interface: Interface) -> Mapping[str, bo
             raise InvalidRequest(f"parameters.{name}: there is no such parameter; known are {', '.join(PARAMETERS)}")
         if not isinstance(value, bool):
             raise InvalidRequest(f"parameters.{name}: true or false is expected, not {value!r}; send a boolean")
+    if parameters.get(EMBEDDING):
+        check_embedding(f"parameters.{EMBEDDING}", interface)
     return parameters
+
+
+def check_embedding(field: str, interface: Interface) -> None:
+    """Refuse what would need an embedding where there is none, naming what has one."""
+    if interface.generates:
+        raise InvalidRequest(f"{field}: this model writes texts and gives no {EMBEDDING}; ask a classifier")
+    if not interface.embedding_size:
+        raise InvalidRequest(
+            f"{field}: variant {interface.variant} was made without the {EMBEDDING}; have {REFERENCE} served, "
+            "or the version optimized again"
+        )
 
 
 def read_generation(
@@ -136,6 +153,8 @@ def read_generation(
 def wanted_outputs(named: Sequence[object], parameters: Mapping[str, bool], interface: Interface) -> tuple[str, ...]:
     """The outputs that a request names, or the usual ones, and what its parameters add."""
     known, outputs = interface.known_outputs, interface.outputs
+    if EMBEDDING in named:
+        check_embedding(f"outputs[{named.index(EMBEDDING)}].name", interface)
     for index, name in enumerate(named):
         if name not in known or named.count(name) > 1:
             raise InvalidRequest(
@@ -143,7 +162,10 @@ def wanted_outputs(named: Sequence[object], parameters: Mapping[str, bool], inte
             )
     if named:
         outputs = tuple(str(name) for name in named)
-    return (*outputs, PROBABILITIES) if parameters.get(PROBABILITIES) and PROBABILITIES not in outputs else outputs
+    outputs += tuple(name for name in (PROBABILITIES, EMBEDDING) if parameters.get(name) and name not in outputs)
+    if parameters.get(NORMALIZE) and EMBEDDING not in outputs:
+        raise InvalidRequest(f"parameters.{NORMALIZE}: it is for the output {EMBEDDING}; ask for that, too")
+    return outputs
 
 
 def kind(value: object) -> str:

@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
 import fairlead
 from fairlead.inference.loading import Model
 from serving import openapi, v1, v2
@@ -22,14 +20,16 @@ from serving.asgi import (
     Send,
     json_response,
 )
+from serving.cloudevents import Envelope
 from serving.control import Control
 from serving.desk import LARGE_BODY_BYTES, Desk, check_working
 from serving.failures import RETRIED, InvalidRequest, retry_after, status_of
 from serving.interface import Interface, interface_of
-from serving.jsonbody import read_object
+from serving.jsonbody import read_body, read_object
 from serving.metrics import exposed
 from serving.openai.completions import CompletionsDoor
-from serving.openai.form import ERROR_PATHS, error_body, model_entry, model_list, stamped
+from serving.openai.embeddings import EmbeddingsDoor
+from serving.openai.form import ERROR_PATHS, error_body, model_entry, model_list
 from serving.questions import Question
 
 LOAD_EXAMPLE = '{"parameters": {"ref": "support_topics:3"}}'
@@ -72,6 +72,7 @@ class RestDoor:
             ("GET", "/metrics", self.metrics),
             ("GET", "/openapi.json", self.described),
             *CompletionsDoor(desk).handlers(),
+            *EmbeddingsDoor(desk).handlers(),
             *more,
         ):
             self.routes.add(method, path, handler)
@@ -109,29 +110,35 @@ class RestDoor:
         return (CLOSE,) if self.desk.draining and CLOSE not in headers else ()
 
     async def predict(self, request: Request) -> Response:
-        """V1 predict."""
+        """V1 predict; as a CloudEvent when it came as one."""
+        envelope = Envelope(request)
 
         async def read(interface: Interface) -> tuple[Question, float | None]:
             seconds = request.deadline_seconds
-            return v1.read(read_object(await request.body(), v1.EXAMPLE), interface), seconds
+
+            def question(body: bytes) -> Question:
+                return v1.read(envelope.opened(read_object(body, v1.EXAMPLE)), interface)
+
+            return await read_body(request, question), seconds
 
         answered = await self.desk.answer(
             "v1", request.parts["model"], "", read, request.header_text, request.num_bytes
         )
-        body = orjson.dumps(v1.written(answered.question, answered.answers, answered.stamp))
-        return Response(body, headers=[JSON_TYPE, *stamped(answered.stamp)])
+        answer = v1.written(answered.question, answered.answers, answered.stamp)
+        return envelope.response(answer, answered.stamp)
 
     async def infer(self, request: Request) -> Response:
         """V2 infer, with or without a version."""
 
         async def read(interface: Interface) -> tuple[Question, float | None]:
             seconds = request.deadline_seconds
-            return v2.read(await request.body(), request.header(v2.JSON_LENGTH), interface), seconds
+            length = request.header(v2.JSON_LENGTH)
+            return await read_body(request, lambda body: v2.read(body, length, interface)), seconds
 
         model, version = request.parts["model"], request.parts.get("version", "")
         answered = await self.desk.answer("v2", model, version, read, request.header_text, request.num_bytes)
         body, size = v2.written(answered)
-        headers = stamped(answered.stamp)
+        headers = answered.stamp.http_headers()
         if size is None:
             return Response(body, headers=[JSON_TYPE, *headers])
         return Response(body, headers=[BINARY_TYPE, (v2.JSON_LENGTH, b"%d" % size), *headers])
@@ -199,8 +206,9 @@ class RestDoor:
 
     async def load(self, request: Request) -> Response:
         """Load a model: `{"parameters": {"ref": "support_topics:3"}}`."""
-        name, body = request.parts["model"], await request.body()
-        parameters = read_object(body, LOAD_EXAMPLE).get("parameters") if body else None
+        name = request.parts["model"]
+        body = await read_body(request, lambda body: read_object(body, LOAD_EXAMPLE) if body else {})
+        parameters = body.get("parameters")
         await self.control.load(name, parameters)
         return json_response({"name": name, "load": True})
 

@@ -17,7 +17,8 @@ from serving.control import Control
 from serving.desk import Desk, check_working
 from serving.exchange import Answered
 from serving.failures import RETRIED, InvalidRequest, retry_after, status_of
-from serving.interface import Interface, interface_of
+from serving.interface import NORMALIZE, Interface, interface_of
+from serving.jsonparts import MAX_ELEMENTS
 from serving.protobuf import SERVICE, pb
 from serving.questions import Question, read_generation, read_parameters, wanted_outputs
 from serving.rest import server_metadata
@@ -151,7 +152,7 @@ def read_question(request: Any, interface: Interface) -> Question:
     binary = frozenset(outputs) if raws else frozenset()
     items = items_of(tensors, interface)
     generation = read_generation(parameters, items, interface)
-    return Question(items, outputs, request.id, binary, generation)
+    return Question(items, outputs, request.id, binary, generation, bool(parameters.get(NORMALIZE)))
 
 
 def _read_tensor(field: str, given: Any, raw: bytes | None) -> Tensor:
@@ -164,8 +165,13 @@ def _read_tensor(field: str, given: Any, raw: bytes | None) -> Tensor:
     others = [filled.name for filled, _ in given.contents.ListFields() if filled.name != column]
     if others and datatype.upper() in CONTENTS:
         raise InvalidRequest(f"{field}.contents.{others[0]}: {datatype} is sent in {column}; leave the others empty")
-    elements = list(getattr(given.contents, column))
-    return read_tensor(field, name, datatype, list(given.shape), elements, None)
+    elements = getattr(given.contents, column)
+    if len(elements) > MAX_ELEMENTS:
+        raise InvalidRequest(
+            f"{field}.contents.{column}: {len(elements):,} elements are over the limit of {MAX_ELEMENTS:,}; "
+            "send several requests"
+        )
+    return read_tensor(field, name, datatype, list(given.shape), list(elements), None)
 
 
 def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:

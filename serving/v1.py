@@ -5,7 +5,7 @@ from typing import Any
 
 from serving.answers import Stamp
 from serving.failures import InvalidRequest
-from serving.interface import PROBABILITIES, Interface
+from serving.interface import EMBEDDING, NORMALIZE, PROBABILITIES, Interface
 from serving.questions import Question, kind, read_generation, read_items, read_parameters, wanted_outputs
 
 EXAMPLE = '{"instances": ["text", ...]}'
@@ -23,7 +23,8 @@ def read(body: dict[str, Any], interface: Interface) -> Question:
         raise InvalidRequest(f"instances: a list of texts is expected, not {kind(instances)}; put the text in a list")
     parameters = read_parameters(body.get("parameters"), interface)
     items, outputs = read_items(instances, "instances", interface), wanted_outputs((), parameters, interface)
-    return Question(items, outputs, generation=read_generation(parameters, items, interface))
+    generation = read_generation(parameters, items, interface)
+    return Question(items, outputs, generation=generation, normalize=bool(parameters.get(NORMALIZE)))
 
 
 def written(question: Question, answers: Sequence[Any], stamp: Stamp) -> dict[str, Any]:
@@ -32,4 +33,7 @@ def written(question: Question, answers: Sequence[Any], stamp: Stamp) -> dict[st
     if PROBABILITIES in question.outputs:
         for row, answer in zip(rows, answers, strict=True):
             row[PROBABILITIES] = dict(zip(stamp.manifest.labels, answer.probabilities, strict=True))
+    if EMBEDDING in question.outputs:
+        for row, answer in zip(rows, answers, strict=True):
+            row[EMBEDDING] = answer.embedding.tolist()
     return {"predictions": rows, "model_name": stamp.model_name, **stamp.parameters()}

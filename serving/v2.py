@@ -10,7 +10,7 @@ import orjson
 from serving.answers import Column, columns
 from serving.exchange import Answered
 from serving.failures import InvalidRequest
-from serving.interface import Interface
+from serving.interface import NORMALIZE, Interface
 from serving.jsonbody import read_object
 from serving.questions import BINARY_OUTPUT, Question, kind, read_generation, read_parameters, wanted_outputs
 from serving.tensors import Tensor, items_of, read_tensor
@@ -32,7 +32,7 @@ def read(body: bytes, json_length: bytes | None, interface: Interface) -> Questi
     named = _read_list(request, "outputs")
     outputs = wanted_outputs([output.get("name") for output in named], parameters, interface)
     binary, generation = _binary(named, outputs, parameters), read_generation(parameters, items, interface)
-    return Question(items, outputs, identity or "", binary, generation)
+    return Question(items, outputs, identity or "", binary, generation, bool(parameters.get(NORMALIZE)))
 
 
 def _read_length(value: bytes, body: bytes) -> int:

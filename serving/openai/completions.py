@@ -14,9 +14,9 @@ from serving.desk import Desk
 from serving.exchange import Answered, Exchange
 from serving.failures import InvalidRequest
 from serving.interface import TEXT, interface_of
-from serving.jsonbody import read_object
+from serving.jsonbody import read_body, read_object
 from serving.openai.events import EventStream
-from serving.openai.form import paths, stamped
+from serving.openai.form import paths
 from serving.openai.wish import EXAMPLE, Wish, read
 from serving.questions import Question
 
@@ -39,7 +39,7 @@ class CompletionsDoor:
         exchange = Exchange("openai", "", request.header_text)
         try:
             seconds = request.deadline_seconds
-            wish = read(read_object(await request.body(), EXAMPLE))
+            wish = await read_body(request, lambda body: read(read_object(body, EXAMPLE)))
             exchange.model = wish.model
             served = self._find(wish)
         except Exception:
@@ -47,14 +47,16 @@ class CompletionsDoor:
                 raise
         exchange.served, stamp = served, Stamp(wish.model, served.manifest, served.variant)
         if wish.stream:
-            return EventStream(self._events(served, wish, stamp, exchange, seconds), [EVENTS, *stamped(stamp)])
+            return EventStream(self._events(served, wish, stamp, exchange, seconds), [EVENTS, *stamp.http_headers()])
         with self._desk.told(exchange):
             self._desk.asked(exchange)
             answers = await served.write(wish.prompts, wish.config, seconds)
             exchange.answered = _answered(served, wish, stamp, answers, exchange)
         texts = [_begin(wish, index) + one.text for index, one in enumerate(answers)]
         body = _chunk(stamp, [_choice(index, text, answers[index]) for index, text in enumerate(texts)])
-        return Response(orjson.dumps(body | {"usage": _usage(wish, answers)}), headers=[JSON_TYPE, *stamped(stamp)])
+        return Response(
+            orjson.dumps(body | {"usage": _usage(wish, answers)}), headers=[JSON_TYPE, *stamp.http_headers()]
+        )
 
     def _find(self, wish: Wish) -> ServedWriter:
         served = self._desk.find(wish.model)

@@ -10,7 +10,6 @@ from typing import Any
 
 from fairlead.inference.loading import Model
 from fairlead.inference.repository import Repository
-from serving.answers import Stamp
 from serving.failures import InvalidRequest
 
 # Its own place, and where KServe has it.
@@ -46,11 +45,6 @@ def model_entry(served: Model, name: str) -> dict[str, Any]:
 def model_list(models: Repository) -> dict[str, Any]:
     """All models."""
     return {"object": "list", "data": [model_entry(models.get(name), name) for name in models.names()]}
-
-
-def stamped(stamp: Stamp) -> list[tuple[bytes, bytes]]:
-    """What every answer carries, as headers."""
-    return [(name.encode(), value.encode()) for name, value in stamp.headers()]
 
 
 def check_fields(body: dict[str, Any], known: Sequence[str], neutral: dict[str, tuple[Any, ...]]) -> None:

@@ -7,7 +7,7 @@ from tests.serving.fuzz import raw_http, rest, rpc, schema
 from tests.serving.fuzz.tally import Tally
 
 
-@pytest.mark.parametrize(("part", "calls"), [(rest, 210), (rpc, 120), (raw_http, 40), (schema, 24)])
+@pytest.mark.parametrize(("part", "calls"), [(rest, 300), (rpc, 120), (raw_http, 40), (schema, 48)])
 def test_malformed_calls_are_refused_and_valid_ones_answered(server: Server, part: object, calls: int) -> None:
     tally = Tally()
     part.run(server.grpc if part is rpc else server.http, calls, 0, tally)  # type: ignore[attr-defined]

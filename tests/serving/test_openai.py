@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import openai
 import pytest
 
 from fairlead.inference.config import GenerationConfig
+from fairlead.inference.engine import Engine
 from fairlead.inference.generation import Writer
 from tests.inference.writing import make_language_version
 from tests.serving.conftest import running
@@ -108,3 +110,18 @@ def test_models_are_listed(client: openai.OpenAI) -> None:
     assert client.models.retrieve("nonsense").id == "nonsense"
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("other")
+
+
+def test_a_classifier_embeds_texts(client: openai.OpenAI, folder: Path) -> None:
+    engine = Engine.load(folder.parent / "classifier")
+    texts = ["my card was charged twice", "where is the parcel"]
+    expected = [one.normalized().embedding for one in engine.embed_batch(engine.tokenize(texts))]
+    for form in ({}, {"encoding_format": "float"}, {"dimensions": engine.embedding_size}):
+        found = client.embeddings.create(model="support_topics", input=texts, **form)
+        assert np.abs(np.array([one.embedding for one in found.data]) - expected).max() < 1e-4, form
+        assert [one.index for one in found.data] == [0, 1]
+        assert found.usage.total_tokens == sum(map(len, engine.tokenize(texts)))
+    (by_ids,) = client.embeddings.create(model="support_topics", input=engine.tokenize(texts[:1])[0]).data
+    assert np.abs(np.array(by_ids.embedding) - expected[0]).max() < 1e-4
+    with pytest.raises(openai.BadRequestError, match="writes texts"):
+        client.embeddings.create(model="nonsense", input=texts)

@@ -15,8 +15,9 @@ from tests.tiny import LABELS, MAX_LENGTH, WORDS
 # Words of the tiny model and its four special tokens.
 VOCABULARY = len(WORDS) + 4
 MODEL, VERSIONS = "support-topics", ("", "support_topics_v3", "v3", "3")
-OUTPUTS = ("label", "probability", "probabilities")
-FLAGS = ("probabilities", "binary_data_output")
+OUTPUTS = ("label", "probability", "probabilities", "embedding")
+FLAGS = ("probabilities", "embedding", "normalize", "binary_data_output")
+EMBEDDING_SIZE = 64
 MOST_TEXTS, MOST_BYTES = 1024, 1_000_000
 assert LABELS
 
@@ -74,6 +75,42 @@ def _encodable(value: object) -> bool:
     return True
 
 
+def of_event(body: bytes, headers: dict[str, str]) -> int | None:
+    """Of a V1 predict body that may come as a CloudEvent."""
+    return _counted(lambda: _v1(_event(_json(body), headers)))
+
+
+def of_embeddings(body: bytes) -> int | None:
+    """Of the body of OpenAI's embeddings."""
+    return _counted(lambda: _embeddings(_json(body)))
+
+
+def _event(body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
+    names = ("specversion", "id", "source", "type")
+    if "ce-specversion" in headers:
+        _need(all(headers.get(f"ce-{name}") for name in names) and headers["ce-specversion"] in ("1.0", "0.3"))
+        return body
+    if headers.get("content-type", "").startswith("application/cloudevents"):
+        _need(headers["content-type"].partition(";")[0].strip() == "application/cloudevents+json")
+        _need(all(isinstance(body.get(name), str) and body[name] for name in names))
+        _need(body["specversion"] in ("1.0", "0.3") and isinstance(body.get("data"), dict))
+        return dict(body["data"])
+    return body
+
+
+def _embeddings(body: dict[str, Any]) -> int:
+    _need(set(body) <= {"model", "input", "encoding_format", "dimensions", "user"} and body.get("model") == MODEL)
+    _need(body.get("encoding_format") in (None, "float", "base64"))
+    dimensions = body.get("dimensions")
+    _need(dimensions is None or (type(dimensions) is int and dimensions == EMBEDDING_SIZE))
+    given = body.get("input")
+    given = [given] if isinstance(given, str) else given
+    _need(isinstance(given, list) and given)
+    if type(given[0]) is int:
+        return _tokens([given])
+    return _tokens(given) if isinstance(given[0], list) else _texts(given)
+
+
 def _v1(body: dict[str, Any]) -> int:
     _flags(body.get("parameters"))
     instances = body.get("instances")
@@ -90,8 +127,8 @@ def _v2(body: bytes, json_length: str | None) -> int:
         size = int(json_length)
     request, raw = _json(body[:size]), body[size:]
     _need(request.get("id") is None or isinstance(request["id"], str))
-    _flags(request.get("parameters"))
-    _outputs(request.get("outputs"))
+    outputs = _outputs(request.get("outputs"))
+    _flags(request.get("parameters"), outputs)
     inputs = request.get("inputs")
     _need(isinstance(inputs, list) and inputs and all(isinstance(one, dict) for one in inputs))
     tensors: dict[str, tuple[str, list[int], Any]] = {}
@@ -116,13 +153,15 @@ def _rpc(content: bytes) -> int:
     except Exception as error:
         raise Refused from error
     _need(request.model_name == MODEL and request.model_version in VERSIONS)
+    outputs = [output.name for output in request.outputs]
+    _names(outputs)
     _flags(
         {
             name: getattr(value, value.WhichOneof("parameter_choice") or "", None)
             for name, value in request.parameters.items()
-        }
+        },
+        outputs,
     )
-    _names([output.name for output in request.outputs])
     raws = list(request.raw_input_contents)
     _need(not raws or len(raws) == len(request.inputs))
     tensors = {}
@@ -212,19 +251,23 @@ def _tokens(rows: Sequence[Any]) -> int:
     return len(rows)
 
 
-def _flags(parameters: object) -> None:
+def _flags(parameters: Any, outputs: Sequence[Any] = ()) -> None:
     _need(parameters is None or isinstance(parameters, dict))
-    for name, value in (parameters or {}).items():  # type: ignore[attr-defined]
+    for name, value in (parameters or {}).items():
         _need(name in FLAGS and isinstance(value, bool))
+    flags = parameters or {}
+    _need(not flags.get("normalize") or flags.get("embedding") or "embedding" in outputs)
 
 
-def _outputs(outputs: Any) -> None:
+def _outputs(outputs: Any) -> list[Any]:
     _need(outputs is None or isinstance(outputs, list))
     for one in outputs or ():
         _need(isinstance(one, dict) and isinstance(one.get("parameters"), dict | None))
         binary = (one.get("parameters") or {}).get("binary_data")
         _need(binary is None or isinstance(binary, bool))
-    _names([one.get("name") for one in outputs or ()])
+    names = [one.get("name") for one in outputs or ()]
+    _names(names)
+    return names
 
 
 def _names(names: list[Any]) -> None:

@@ -14,6 +14,7 @@ from tests.serving.fuzz import oracle
 from tests.serving.fuzz.tally import Tally
 
 V1, V2 = "/v1/models/support-topics:predict", "/v2/models/support-topics/infer"
+EMBEDDINGS, COMPLETIONS = "/v1/embeddings", "/v1/completions"
 JUNK: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2**31, 2**63, 2**64, -(2**63) - 1, 1.5, 1e308, "", "a", "\x00", "日本語 🙂",
     "x" * 5000, [], {}, [[]], [None], {"a": None}, ["a", 1], "text", "BYTES", "INT64", "probability", [1, 1], [2], 1025,
@@ -44,7 +45,9 @@ class Call:
     def texts(self) -> int | None:
         """How many texts the oracle finds in it; None where it must be refused."""
         if self.path == V1:
-            return oracle.of_v1(self.body)
+            return oracle.of_event(self.body, self.headers)
+        if self.path == EMBEDDINGS:
+            return oracle.of_embeddings(self.body)
         if self.path == V2:
             return oracle.of_v2(self.body, self.headers.get("inference-header-content-length"))
         return None
@@ -57,6 +60,9 @@ def calls(generator: random.Random) -> Iterator[Call]:
         _changed_v2,
         _changed_tokens,
         _binary,
+        _changed_embeddings,
+        _changed_completions,
+        _event,
         _cut,
         _bytes,
         _path,
@@ -95,6 +101,10 @@ def check(call: Call, status: int, body: bytes, json_length: str | None, tally: 
 
 
 def _answers(body: dict[str, Any]) -> int:
+    # A CloudEvent's data is the answer, and OpenAI's data the list of embeddings.
+    if isinstance(body.get("data"), list):
+        return len(body["data"])
+    body = body.get("data", body)
     if "predictions" in body:
         return len(body["predictions"])
     (count,) = {output["shape"][0] for output in body["outputs"]}
@@ -104,7 +114,7 @@ def _answers(body: dict[str, Any]) -> int:
 def _v1(generator: random.Random) -> dict[str, Any]:
     return {
         "instances": [_words(generator) for _ in range(generator.randint(1, 4))],
-        "parameters": {"probabilities": True},
+        "parameters": {"probabilities": True, "embedding": True, "normalize": False},
     }
 
 
@@ -112,7 +122,12 @@ def _v2(generator: random.Random) -> dict[str, Any]:
     texts = [_words(generator) for _ in range(generator.randint(1, 4))]
     tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": texts, "parameters": {}}
     outputs = [{"name": "label"}, {"name": "probability", "parameters": {"binary_data": False}}]
-    return {"id": "one", "inputs": [tensor], "outputs": outputs, "parameters": {"probabilities": False}}
+    return {
+        "id": "one",
+        "inputs": [tensor],
+        "outputs": outputs,
+        "parameters": {"probabilities": False, "embedding": False},
+    }
 
 
 def _tokens(generator: random.Random) -> dict[str, Any]:
@@ -151,6 +166,32 @@ def _binary(generator: random.Random) -> Call:
         "inference-header-content-length": length.encode().decode("latin-1"),
     }
     return Call("V2, raw tensors", V2, head + raw, headers)
+
+
+def _changed_embeddings(generator: random.Random) -> Call:
+    texts = [_words(generator) for _ in range(generator.randint(1, 4))]
+    given = generator.choice([texts, texts, texts[0], [2, 4, 3], [[2, 4, 3], [2, 3]]])
+    body = {"model": oracle.MODEL, "input": given, "encoding_format": generator.choice(["float", "base64"])}
+    return Call("embeddings, changed values", EMBEDDINGS, _dumped(_changed(body, generator)))
+
+
+def _changed_completions(generator: random.Random) -> Call:
+    """Of a model that writes no texts: refused, whatever it is."""
+    body = {"model": oracle.MODEL, "prompt": [_words(generator)], "n": 2, "stop": ["a"], "stream": True, "seed": 1}
+    return Call("completions, changed values", COMPLETIONS, _dumped(_changed(body, generator)))
+
+
+def _event(generator: random.Random) -> Call:
+    """A CloudEvent, binary or structured, with changed attributes."""
+    attributes: dict[str, Any] = {"specversion": "1.0", "id": "1", "source": "shop", "type": "ticket"}
+    if generator.random() < 0.5:
+        body = _dumped(_changed(attributes | {"data": _v1(generator)}, generator))
+        media = generator.choice(["application/cloudevents+json"] * 4 + ["application/cloudevents-batch+json"])
+        return Call("V1 as an event, structured", V1, body, {"content-type": media})
+    if generator.random() < 0.5:
+        attributes[generator.choice(list(attributes))] = generator.choice(["", "1.0", "0.3", "x" * 50])
+    headers = {f"ce-{name}": value for name, value in attributes.items()} | {"content-type": "application/json"}
+    return Call("V1 as an event, binary", V1, _dumped(_changed(_v1(generator), generator)), headers)
 
 
 def _cut(generator: random.Random) -> Call:

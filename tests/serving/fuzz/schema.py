@@ -17,6 +17,10 @@ OPERATIONS = (
     ("POST", "/v2/models/{model}/infer"),
     ("POST", "/v2/models/{model}/versions/{version}/infer"),
     ("GET", "/v2/models/{model}"),
+    ("POST", "/v1/completions"),
+    ("POST", "/v1/embeddings"),
+    ("POST", "/v2/feedback"),
+    ("GET", "/v2/predictions/{id}"),
 )
 
 
