@@ -23,6 +23,8 @@ from tests.serving.conftest import ROOT, Server
 from tests.tiny import LABELS
 
 TEXTS = ["my card was charged twice", "where is the parcel", "the app crashes", "Ünknown 日本語 words 🙂"]
+# Float32 sums in another order, as other threads and batches make them.
+SUMS = 1e-6
 V1 = "/v1/models/support-topics:predict"
 V2 = "/v2/models/support-topics/infer"
 
@@ -60,7 +62,7 @@ def test_v1(server: Server, expected: list[Prediction]) -> None:
 def test_v1_gives_the_probability_of_every_class_on_request(server: Server, expected: list[Prediction]) -> None:
     body = server.post(V1, json={"instances": TEXTS, "parameters": {"probabilities": True}}).json()
     for row, prediction in zip(body["predictions"], expected, strict=True):
-        assert row["probabilities"] == pytest.approx(dict(zip(LABELS, prediction.probabilities, strict=True)))
+        assert row["probabilities"] == pytest.approx(dict(zip(LABELS, prediction.probabilities, strict=True)), abs=SUMS)
 
 
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "text/plain", None])
@@ -109,7 +111,7 @@ def test_v2_rest_gives_the_outputs_asked_for(server: Server, expected: list[Pred
     (output,) = server.post(V2, json=request).json()["outputs"]
     assert (output["name"], output["datatype"], output["shape"]) == ("probabilities", "FP32", [4, 3])
     assert json.loads(output["parameters"]["labels"]) == LABELS
-    assert output["data"] == pytest.approx([p for prediction in expected for p in prediction.probabilities])
+    assert output["data"] == pytest.approx([p for prediction in expected for p in prediction.probabilities], abs=SUMS)
 
 
 def test_v2_rest_adds_probabilities_by_parameter(server: Server) -> None:
@@ -227,7 +229,7 @@ def test_health_and_lists(server: Server) -> None:
     assert server.get("/v2/health/live").json() == {"live": True}
     assert server.get("/v2/health/ready").json() == {"ready": True}
     assert server.get("/v1/models").json()["models"] == ["support-topics"]
-    assert server.get("/v1/models/support-topics").json() == {"name": "support-topics", "ready": True}
+    assert server.get("/v1/models/support-topics").json().items() >= {"name": "support-topics", "ready": True}.items()
     assert server.get("/v2").json()["name"] == "fairlead"
     assert "request_predict_seconds" in server.get("/metrics").text
     assert server.post("/v2/repository/models/support-topics/load").status_code == 200
