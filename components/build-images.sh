@@ -2,6 +2,7 @@
 # Build the images of this checkout: fairlead-light, fairlead-torch (components) and fairlead-serving.
 #   IMAGE_PREFIX    registry and path before the names (registry.example/ml/), default none
 #   PYTHON_IMAGE, PIP_INDEX_URL, PIP_EXTRA_INDEX_URL    base image and package indexes
+#   EXTRAS          further extras of the torch image ("tensorboard mlflow")
 #   BUILD_OPTIONS   more options of the builder, such as --isolation=chroot for buildah in a container
 #   ARCHIVES        a folder: also write each image there as an archive that `ctr images import` takes
 set -euo pipefail
@@ -18,7 +19,7 @@ revision=$(git rev-parse HEAD)
 [ -z "$(git status --porcelain)" ] || revision="$revision-dirty"
 
 arguments=(--build-arg "REVISION=$revision" --build-arg "VERSION=$version")
-for name in PYTHON_IMAGE PIP_INDEX_URL PIP_EXTRA_INDEX_URL; do
+for name in PYTHON_IMAGE PIP_INDEX_URL PIP_EXTRA_INDEX_URL EXTRAS; do
   # By name alone: the value is read from the environment and stays off the command line.
   [ -z "${!name:-}" ] || arguments+=(--build-arg "$name")
 done
