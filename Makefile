@@ -19,7 +19,7 @@ WORKER_KILLS ?= 20
 MINUTES ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test cluster-test check bench kill-matrix fuzz chaos soak compile manifests images clean
+.PHONY: help install run test cluster-test check bench kill-matrix fuzz chaos soak compile manifests images images-test clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,8 +67,11 @@ manifests: $(BIN)/.installed ## Write what is generated in manifests/: the Kuber
 	$(BIN)/fairlead compile --kubernetes --output manifests/base/pipelines/training.yaml
 	PYTHONPATH=. $(BIN)/python -m manifests.dashboards
 
-images: ## Build the container images with docker or buildah
-	./components/build-images.sh
+images: ## Build the container images with docker or buildah, and archive them in build/images
+	ARCHIVES=build/images ./components/build-images.sh
+
+images-test: $(BIN)/.installed-dev ## Run every step and the model server in their containers (as root, with buildah and runc)
+	$(BIN)/python -m pytest -m containers tests/containers
 
 clean: ## Remove what the targets made here; .fairlead, with your models, stays
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

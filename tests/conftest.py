@@ -28,10 +28,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    containers = "containers" in config.getoption("markexpr")
     reasons = {
         "slow": None if config.getoption("--slow") else "takes minutes: run with --slow",
         "gpu": None if shutil.which("nvidia-smi") else "no NVIDIA GPU here",
         "cluster": _no_cluster(config),
+        "containers": None if containers else "runs the images that make images builds: run with -m containers",
     }
     for item in items:
         for marker, reason in reasons.items():
