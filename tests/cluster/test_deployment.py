@@ -301,6 +301,9 @@ def test_another_model_under_the_version_s_name_is_taken_back(cluster: Cluster, 
         deploy(server, "library_docs", 1, ROOT, 30, digest="sha256:library_docs_v1")
         with pytest.raises(IntegrityError, match="answers with digest sha256:library_docs_v2, and the registry has x"):
             deploy(server, "library_docs", 2, ROOT, 30, digest="x")
+        silent = Answering("library_docs_v2", None)
+        with pytest.raises(IntegrityError, match="answers without its digest"):
+            deploy(server, "library_docs", 2, ROOT, 0.1, digest="x", ask=lambda: silent)
     assert uri(cluster) == f"{ROOT}/library_docs/v0001/"
 
 

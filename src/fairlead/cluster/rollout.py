@@ -44,6 +44,8 @@ class Target:
         """Whether this very version answers. Raises IntegrityError when it has the name and another digest."""
         if found is None or found.version != self.version:
             return False
+        if self.digest is not None and found.digest is None:
+            raise IntegrityError(f"{self.version} answers without its digest; serve it with an image of this release")
         if self.digest is not None and found.digest != self.digest:
             raise IntegrityError(
                 f"{self.version} answers with digest {found.digest}, and the registry has {self.digest}; "
