@@ -30,6 +30,7 @@ def faults(found: dict[str, Any], is_production: bool = False) -> Iterator[str]:
         for path, container in pod.containers():
             yield from _image_faults(path, container, is_production)
             yield from _environment_faults(path, container)
+            yield from _temporary_faults(path, container)
             # A training node's resources come with the TrainJob.
             if pod.kind != "ClusterTrainingRuntime":
                 yield from _resource_faults(path, container)
@@ -57,6 +58,16 @@ def _environment_faults(path: str, container: dict[str, Any]) -> Iterator[str]:
         name = entry.get("name", "")
         if "value" in entry and SECRET_WORDS.search(name) and not NO_SECRETS.search(name):
             yield f"{path}.env: {name} is a secret in clear; use valueFrom.secretKeyRef"
+
+
+def _temporary_faults(path: str, container: dict[str, Any]) -> Iterator[str]:
+    """Our commands report through a temporary file, and so does torch when it is imported."""
+    security = container.get("securityContext") or {}
+    if not OWN_IMAGES.search(str(container.get("image"))) or security.get("readOnlyRootFilesystem") is not True:
+        return
+    mounts = any(mount.get("mountPath") == "/tmp" for mount in container.get("volumeMounts") or [])  # noqa: S108
+    if not mounts and all(entry.get("name") != "TMPDIR" for entry in container.get("env") or []):
+        yield f"{path}: its root is read-only and there is no place for temporary files; mount /tmp or set TMPDIR"
 
 
 def _resource_faults(path: str, container: dict[str, Any]) -> Iterator[str]:

@@ -68,6 +68,7 @@ STORE, RUNTIME, SERVICE = "StatefulSet/minio", "ClusterServingRuntime/fairlead",
 QUOTA, FETCH = "ResourceQuota/fairlead", "ClusterStorageContainer/fairlead-s3"
 Edit = Callable[[Any], Any]
 FAULTS: dict[str, tuple[str, Edit, str]] = {
+    "no temporary files": (FETCH, lambda o: o["spec"]["container"].pop("env"), "no place for temporary files"),
     "unknown field": (STORE, lambda o: o["spec"].update(colour="red"), "colour"),
     "unknown field of a CRD": (SERVICE, lambda o: o["spec"]["predictor"].update(colour="red"), "colour"),
     "wrong type": (STORE, lambda o: o["spec"].update(replicas="one"), "replicas"),
