@@ -56,15 +56,6 @@ def test_exactly_the_stages_that_depend_on_a_change_run_again(tmp_path: Path, fo
     }
     assert second.stages["evaluate"].rows == first.stages["evaluate"].rows
 
-    assert again(go(data, "evaluation.gate={accuracy: 0.01}")) == {"gate", "register"}
-    assert versions() == ["tiny_topics_v1"]
-    with pytest.raises(GateFailed, match="accuracy"):
-        go(data, "evaluation.gate={accuracy: 1.5}")
-    # The champion may have changed since the evaluation that the gate refused.
-    assert again(go(data, until="evaluate")) == {"evaluate"}
-    # What training depends on, test_training.py reads from the definition.
-    assert again(go(data, "tokenization.max_length=12", until="tokenize")) == {"tokenize"}
-
     # What is proposed lies outside of the run, so that no cached result stands for it.
     repository = serving_an_older_version(tmp_path / "manifests")
     gitops = ("deploy.mode=gitops", f"deploy.repository={repository}")
@@ -73,6 +64,15 @@ def test_exactly_the_stages_that_depend_on_a_change_run_again(tmp_path: Path, fo
         assert again(proposed) == {"deploy"}
         assert proposed.stages["deploy"].rows["branch"] == "promote/dev/tiny_topics_v1"
     assert git(repository, "rev-list", "--count", "main..promote/dev/tiny_topics_v1").strip() == "1"
+
+    assert again(go(data, "evaluation.gate={accuracy: 0.01}")) == {"gate", "register"}
+    assert versions() == ["tiny_topics_v1"]
+    with pytest.raises(GateFailed, match="accuracy"):
+        go(data, "evaluation.gate={accuracy: 1.5}")
+    # The champion may have changed since the evaluation that the gate refused.
+    assert again(go(data, until="evaluate")) == {"evaluate"}
+    # What training depends on, test_training.py reads from the definition.
+    assert again(go(data, "tokenization.max_length=12", until="tokenize")) == {"tokenize"}
 
     data.write_text(data.read_text().replace("wave", "cave", 1))
     assert again(go(data, until="tokenize")) == {"ingest", "tokenize"}
