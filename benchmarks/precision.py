@@ -90,7 +90,7 @@ def measure(name: str, home: Path, settings: list[str], again: bool = False) -> 
 
 def peer(python: Path, home: Path, ref: str) -> list[VariantRecord]:
     """torch-fp32, the variant that serves and Optimum's, in turns."""
-    command = [sys.executable, "-m", "benchmarks.precision_peer", ref, str(python), str(home / "optimum")]
+    command = [sys.executable, "-m", "benchmarks.precision_peer", ref, str(python), str(home / f"optimum-{ref}")]
     environment = {**os.environ, "FAIRLEAD_HOME": str(home), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
     return [VariantRecord.parse(values, where="peer") for values in json.loads(done.stdout)]
