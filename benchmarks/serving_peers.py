@@ -1,5 +1,6 @@
 """Peers that pin other versions than Fairlead does live in virtual environments of their own, made once and kept."""
 
+import shutil
 import subprocess
 import sys
 import venv
@@ -27,8 +28,17 @@ def install(name: str, cache: Path) -> Path:
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{name}: it cannot be installed: {done.stdout[-1000:]}")
+    _patch(name, python)
     (python.parent.parent / "complete").touch()
     return python
+
+
+def _patch(name: str, python: Path) -> None:
+    """Give it what stands between its pinned versions, where there is such a file."""
+    patch = REQUIREMENTS / f"{name}_names.py"
+    if patch.exists():
+        (packages,) = (python.parent.parent / "lib").glob("python3*/site-packages")
+        shutil.copyfile(patch, packages / "sitecustomize.py")
 
 
 def _python(name: str, cache: Path) -> Path:
