@@ -13,7 +13,7 @@ from benchmarks.serving_load import REFUSALS, Turn
 from benchmarks.serving_texts import Workload
 
 # Variants of less precision may answer a few texts otherwise; a server that mixes up its answers cannot reach this.
-LEAST_AGREEMENT = 0.9
+LEAST_AGREEMENT = 0.8
 EQUAL = 1e-3
 
 
