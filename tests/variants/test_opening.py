@@ -1,3 +1,4 @@
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -55,6 +56,15 @@ def test_calls_at_the_same_time_answer_what_they_were_asked(version: Path, name:
     with ThreadPoolExecutor(3) as pool:
         for index, found in enumerate(pool.map(runner.run, asked)):
             assert np.abs(found - alone[index % 4]).max() < 1e-5
+
+
+def test_padding_beyond_the_longest_text_changes_no_answer_and_stays_within_the_positions(version: Path) -> None:
+    config = json.loads((version / "config.json").read_text("utf-8"))
+    positions = config["max_position_embeddings"]
+    runner, expected = opened(version, "openvino-fp32"), open_runner(version, verify(version), REFERENCE, 0)
+    for length in (1, 5, 9, positions - 3, positions - 1, positions):
+        texts = [[2] * length, [3] * max(1, length - 3)]
+        assert np.abs(runner.run(texts) - expected.run(texts)).max() < BOUNDS["fp32"]
 
 
 def test_an_engine_answers_with_a_variant(version: Path) -> None:

@@ -1,5 +1,6 @@
 """From the name of a variant to what runs it."""
 
+import json
 import logging
 import os
 from pathlib import Path
@@ -62,7 +63,15 @@ def open_variant(
     if record.runtime == "openvino":
         from fairlead.variants.openvino_runner import OpenVinoRunner
 
-        return OpenVinoRunner.load(path, pad_token_id, record.precision, count)
+        return OpenVinoRunner.load(path, pad_token_id, record.precision, count, _positions(folder))
     from fairlead.variants.onnx_runner import OnnxRunner
 
     return OnnxRunner.load(path, pad_token_id, count)
+
+
+def _positions(folder: Path) -> int:
+    """Positions that the model of a folder has; 0 where it does not say."""
+    try:
+        return int(json.loads((folder / "config.json").read_text("utf-8")).get("max_position_embeddings") or 0)
+    except FileNotFoundError:
+        return 0
