@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-SECONDS = 280
+SECONDS = 600
 NAMESPACES = ("pid", "network", "ipc", "uts", "mount", "cgroup")
 
 

@@ -78,7 +78,9 @@ def version(
     spec = manifest("serving/storage-container.yaml", "ClusterStorageContainer")["spec"]["container"]
     address = {"args": [f"s3://{BUCKET}/models/{PROJECT}/v0001/", MODEL]}
     mounted = {"volumeMounts": [{"name": "models", "mountPath": MODEL}]}
-    keys = {"env": [{"name": n, "value": v} for n, v in values.items() if n.startswith("AWS_")]}
+    # KServe adds the credentials of the ServiceAccount.
+    given = [{"name": name, "value": value} for name, value in values.items() if name.startswith("AWS_")]
+    keys = {"env": [*spec.get("env", []), *given]}
     container = from_pod(
         images[LIGHT_IMAGE], spec | address | mounted | keys, SERVING_USER, {}, folder, network=network.path
     )
