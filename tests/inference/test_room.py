@@ -149,3 +149,4 @@ def test_a_rate_that_was_measured_too_low_is_corrected_though_nobody_waits() -> 
     for _ in range(200):
         room.saw_lone_batch(45, 45 / (4 * rate))
     assert room.tokens_per_second == pytest.approx(4 * rate, rel=0.01)
+    assert room.wait_seconds == pytest.approx(Room("m", SLOW, ServingConfig()).wait_seconds / 4, rel=0.01)

@@ -61,7 +61,10 @@ class Room:
         """How long a request waits for its turn at most."""
         if self._config.queue_milliseconds is not None:
             return self._config.queue_milliseconds / 1e3
-        return max(LEAST_WAIT_SECONDS, WAITS * self._capacity.batch_seconds(1, self._usual_longest))
+        capacity = self._capacity
+        # Who turns out faster than measured, as where the machine was busy then, answers a text alone sooner, too.
+        measured = capacity.slowdown * capacity.tokens_per_second / self.tokens_per_second
+        return max(LEAST_WAIT_SECONDS, WAITS * capacity.batch_seconds(1, self._usual_longest) * min(1.0, measured))
 
     @property
     def bound(self) -> int:
