@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 # What builds programs, installs packages or fetches files.
-TOOLS = ("cc", "gcc", "g++", "c++", "clang", "ld", "as", "make", "pip", "pip3", "curl", "wget", "git", "ssh")
+TOOLS = ("cc", "gcc", "g++", "c++", "clang", "ld", "as", "make", "pip", "pip3", "curl", "wget", "ssh")
 
 
 def main(*places: str) -> None:
