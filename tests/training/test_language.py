@@ -116,7 +116,7 @@ def test_a_language_is_learned_and_measured(make_writer_loop: Callable[..., Loop
 def test_the_gradient_is_that_of_the_mean_over_tokens_however_it_is_cut(make_writer_loop: Callable[..., Loop]) -> None:
     whole, cut = make_writer_loop("a", micro_batch_tokens=4096), make_writer_loop("b", micro_batch_tokens=24)
     rows = whole.plan.rows(1)
-    assert whole._backward(1, rows) == pytest.approx(cut._backward(1, rows), rel=1e-5)
+    assert whole.gradient.add(1, rows) == pytest.approx(cut.gradient.add(1, rows), rel=1e-5)
     for a, b in zip(whole.model.parameters(), cut.model.parameters(), strict=True):
         assert torch.allclose(a.grad, b.grad, atol=1e-6)  # type: ignore[arg-type]
 
@@ -131,7 +131,7 @@ def test_recomputed_and_sharded_layers_give_the_same_gradient(
     plain = make_writer_loop("a", **changes)
     other = make_writer_loop("b", **changes, activation_checkpointing=recompute, parallel=parallel)
     rows = plain.plan.rows(1)
-    assert plain._backward(1, rows) == pytest.approx(other._backward(1, rows), rel=1e-6)
+    assert plain.gradient.add(1, rows) == pytest.approx(other.gradient.add(1, rows), rel=1e-6)
     for a, b in zip(plain.model.parameters(), other.model.parameters(), strict=True):
         assert torch.equal(a.grad, local(b.grad))  # type: ignore[arg-type]
 
