@@ -7,6 +7,7 @@ container's own with nothing on it but its own loopback, or one that it shares (
 import json
 import shutil
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -83,8 +84,11 @@ class Started:
 
     @property
     def network(self) -> Path:
-        state = subprocess.run(["runc", "state", self.name], check=True, capture_output=True, text=True).stdout
-        return Path(f"/proc/{json.loads(state)['pid']}/ns/net")
+        """Its network namespace, once it runs: runc knows it a moment after it was told to start it."""
+        while (state := subprocess.run(["runc", "state", self.name], capture_output=True, text=True)).returncode:
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.05)
+        return Path(f"/proc/{json.loads(state.stdout)['pid']}/ns/net")
 
     def end(self) -> int:
         """Tell it to end as Kubernetes does, and return its exit code."""
