@@ -13,7 +13,7 @@ from fairlead.cluster import underway
 from fairlead.cluster.api_server import ApiServer, Object
 from fairlead.cluster.endpoint import Answering, Ask, answering
 from fairlead.cluster.inference_service import API_VERSION, SHARED, Shared, inference_service, served_uri
-from fairlead.cluster.releases import ADDRESS
+from fairlead.cluster.releases import version_at
 from fairlead.cluster.rollout import SECONDS_BETWEEN_LOOKS, Say, Superseded, Target, wait_until_served
 from fairlead.errors import ClusterError, Conflict, FairleadError, NotFound
 from fairlead.names import kubernetes_name, version_name
@@ -95,12 +95,11 @@ def _take_back(server: ApiServer, target: Target, before: Object | None, timeout
     uri = served_uri(before)
     if uri == target.uri:
         return "nothing else was served before, so it was left as it was"
-    match, deadline = ADDRESS.fullmatch(uri), time.monotonic() + timeout_seconds
-    version = version_name(match["project"], int(match["number"])) if match else ""
+    version, deadline = version_at(uri), time.monotonic() + timeout_seconds
     while True:
         found = target.ask()
         # An address that is not of our form tells no name.
-        if found is not None and (found.version == version or not version):
+        if found is not None and version in (None, found.version):
             return f"{uri} is served again"
         if time.monotonic() > deadline:
             return f"{uri} is applied again, and does not answer yet; see fairlead status"

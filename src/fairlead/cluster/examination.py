@@ -51,7 +51,7 @@ NEEDS = (
         ("spec.predictor.storageContainerName", "spec.predictor.deploymentStrategy"),
         optional=False,
     ),
-    Need("InferenceService", f"{KSERVE}/v1beta1", "component canary-standard", f"{INSTALL_KSERVE}", ("spec.canary",)),
+    Need("InferenceService", f"{KSERVE}/v1beta1", "component canary-standard", INSTALL_KSERVE, ("spec.canary",)),
     Need("ClusterServingRuntime", f"{KSERVE}/v1alpha1", "base/serving", INSTALL_KSERVE, optional=False),
     Need(
         "ClusterStorageContainer",

@@ -59,18 +59,14 @@ class Repository:
         """The commits up to `revision` that changed a file, the newest first."""
         yield from (self._git("log", "--format=%H", revision, "--", path) or "").splitlines()
 
-    def has_branch(self, name: str) -> bool:
-        """Whether there is a branch of this name."""
-        return self.head(name) is not None
-
     def head(self, name: str) -> str | None:
         """The newest commit of a branch; None when there is no such branch."""
         return self._git("rev-parse", "--verify", "--quiet", f"refs/heads/{name}", check=False)
 
-    def is_behind(self, name: str, base: str) -> bool:
-        """Whether `base` has all of a branch and more: it was merged, and work went on."""
-        tip, other = self.head(name), self._git("rev-parse", "--verify", "--quiet", f"{base}^{{commit}}", check=False)
-        return tip != other and self._git("merge-base", "--is-ancestor", str(tip), base, check=False) is not None
+    def is_behind(self, commit: str, base: str) -> bool:
+        """Whether `base` has all of a branch's newest commit and more: it was merged, and work went on."""
+        other = self._git("rev-parse", "--verify", "--quiet", f"{base}^{{commit}}", check=False)
+        return commit != other and self._git("merge-base", "--is-ancestor", commit, base, check=False) is not None
 
     def forget_branch(self, name: str) -> None:
         """Delete a branch; its commits stay where they were merged to."""
@@ -157,9 +153,9 @@ def _git(
     text: str | None = None,
 ) -> str | None:
     """What git prints; None when it fails and `check` is not set. Raises ClusterError with its reason."""
+    ssh = {"GIT_SSH_COMMAND": "ssh -o BatchMode=yes -o ConnectTimeout=30"}
     # A prompt for a password would wait for ever in a pipeline.
-    unasked = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes -o ConnectTimeout=30"}
-    every = {**unasked, **os.environ, "GIT_TERMINAL_PROMPT": "0", **(environment or {})}
+    every = {**ssh, **os.environ, "GIT_TERMINAL_PROMPT": "0", **(environment or {})}
     command = ["git", "-C", str(folder), *arguments]
     try:
         done = subprocess.run(

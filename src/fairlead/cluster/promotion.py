@@ -139,10 +139,11 @@ def _propose(
 ) -> Proposal:
     folder = folder_of(environment, release.project)
     after = changed.number if changed.canary is None else changed.canary
-    if repository.has_branch(branch) and repository.is_behind(branch, base):
+    commit = repository.head(branch)
+    if commit is not None and repository.is_behind(commit, base):
         # It was merged, and taken back since: what it proposed is proposed anew.
         repository.forget_branch(branch)
-    commit = repository.head(branch)
+        commit = None
     if commit is not None:
         proposed = read_release(repository, branch, environment, release.project)
         if proposed != changed:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from fairlead.errors import ConfigError, Conflict
-from fairlead.names import kubernetes_name
+from fairlead.names import kubernetes_name, version_name
 
 OVERLAYS = PurePosixPath("manifests/overlays")
 RELEASE, KUSTOMIZATION = "release.yaml", "kustomization.yaml"
@@ -28,6 +28,12 @@ patches:
       - {{op: replace, path: /spec/canary/0/trafficPercent, value: {percent}}}
 """
 WEIGHT_PATTERN = re.compile(re.escape(WEIGHT.format(percent=0)).replace(r"\ 0\}", r"\ [0-9]+\}"))
+
+
+def version_at(uri: str) -> str | None:
+    """The version whose address this is, with or without its last slash; None for one that is not of our form."""
+    match = ADDRESS.fullmatch(uri if uri.endswith("/") else f"{uri}/")
+    return version_name(match["project"], int(match["number"])) if match else None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fairlead.cluster.api_server import ApiServer, Object
 from fairlead.cluster.endpoint import Answering, Ask
 from fairlead.cluster.inference_service import API_VERSION, served_uri
-from fairlead.cluster.trouble import SERVICE_LABEL, trouble
+from fairlead.cluster.trouble import SERVICE_LABEL, newest_first, trouble
 from fairlead.cluster.watching import DELETED, FAILED, Inbox, News, watch
 from fairlead.errors import ClusterError, Conflict, IntegrityError
 
@@ -88,10 +88,6 @@ class _Seen:
         said = " ".join(f"{ready.get('reason') or ''} {ready.get('message') or ''}".split())
         return f"KServe does not say Ready: {said[:300]}" if said else "KServe does not say Ready"
 
-    def pods(self) -> list[Object]:
-        pods = self.found[PODS].values()
-        return sorted(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp")), reverse=True)
-
 
 def wait_until_served(server: ApiServer, target: Target, timeout_seconds: float, say: Say) -> Answering:
     """Follow the InferenceService, its pods and the namespace's warnings until `target` is Ready and answers itself.
@@ -109,7 +105,7 @@ def wait_until_served(server: ApiServer, target: Target, timeout_seconds: float,
             if target.is_answered_by(found) and seen.service and not seen.unready():
                 assert found is not None
                 return found
-            why, is_fatal = trouble(server, seen.pods(), list(seen.found[EVENTS].values()))
+            why, is_fatal = trouble(server, newest_first(seen.found[PODS].values()), [*seen.found[EVENTS].values()])
             if why and why != reason:
                 say(why)
             lasting = min(sure, time.monotonic() + LOOKS_TO_BE_SURE * SECONDS_BETWEEN_LOOKS)

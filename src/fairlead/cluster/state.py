@@ -8,7 +8,7 @@ from fairlead.cluster.endpoint import answering
 from fairlead.cluster.gitops import Repository
 from fairlead.cluster.inference_service import served_uri
 from fairlead.cluster.promotion import read_release
-from fairlead.cluster.releases import ADDRESS
+from fairlead.cluster.releases import version_at
 from fairlead.cluster.trouble import pods_of, trouble, warnings_of
 from fairlead.names import kubernetes_name, version_name
 
@@ -53,12 +53,8 @@ def state(
         desired = version_name(project, read_release(repository, base, environment, project).number)
     name = kubernetes_name(project)
     found, answer = present(server, name), answering(server, project)
-    applied = _version(served_uri(found)) if found else None
+    uri = served_uri(found) if found else None
+    # An address that is not of our form is shown as it is.
+    applied = uri if uri is None else version_at(uri) or uri
     why = trouble(server, pods_of(server, name), warnings_of(server))[0] if found else ""
     return State(desired, applied, answer.version if answer else None, why)
-
-
-def _version(uri: str) -> str:
-    match = ADDRESS.fullmatch(uri if uri.endswith("/") else f"{uri}/")
-    # An address that is not of our form is shown as it is.
-    return version_name(match["project"], int(match["number"])) if match else uri

@@ -1,6 +1,6 @@
 """Why a model's pods do not run, in one line: scheduling, quota, image, volume, download, probe or crash."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from fairlead.cluster import pods
 from fairlead.cluster.api_server import ApiServer, Object, items
@@ -17,7 +17,11 @@ PROBE_REASONS = ("Unhealthy", "ProbeWarning")
 def pods_of(server: ApiServer, name: str) -> list[Object]:
     """The pods of an InferenceService, the newest first."""
     path = f"/api/v1/namespaces/{server.namespace}/pods"
-    found = items(server.get(path, labelSelector=f"{SERVICE_LABEL}={name}"))
+    return newest_first(items(server.get(path, labelSelector=f"{SERVICE_LABEL}={name}")))
+
+
+def newest_first(found: Iterable[Object]) -> list[Object]:
+    """Pods by when they were made."""
     return sorted(found, key=lambda pod: str(pod["metadata"].get("creationTimestamp")), reverse=True)
 
 
