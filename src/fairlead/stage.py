@@ -15,6 +15,7 @@ from fairlead.events import emit
 
 EXIT_RETRY = 1
 EXIT_DO_NOT_RETRY = 42
+EXIT_TERMINATED = 143  # 128 + SIGTERM
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -4,14 +4,12 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from fairlead.cli.output import JsonOption, heading, print_json, print_table
-
-if TYPE_CHECKING:
-    from fairlead.cluster.examination import Finding
+from fairlead.cluster.findings import Finding
 
 OLDEST_PYTHON = (3, 11)
 # A model of 110 M weights with its checkpoints takes a few GB.
@@ -38,12 +36,12 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _row(finding: "Finding") -> dict[str, Any]:
+def _row(finding: Finding) -> dict[str, Any]:
     detail = finding.detail if finding.level == "ok" else f"{finding.detail}: {finding.remedy}".rstrip(": ")
     return {"": finding.level, "what": finding.what, "found": detail}
 
 
-def _machine() -> Iterator["Finding"]:
+def _machine() -> Iterator[Finding]:
     yield _asked("Python", _python)
     yield _asked("torch", _torch)
     yield _asked("home", _home)
@@ -51,9 +49,9 @@ def _machine() -> Iterator["Finding"]:
     yield _asked("registry", _registry)
 
 
-def _cluster() -> Iterator["Finding"]:
+def _cluster() -> Iterator[Finding]:
     from fairlead.cluster.api_server import ApiServer
-    from fairlead.cluster.examination import Finding, examine
+    from fairlead.cluster.examination import examine
     from fairlead.errors import FairleadError
 
     try:
@@ -69,8 +67,7 @@ def _is_configured() -> bool:
     return bool(os.environ.get("KUBECONFIG") or os.environ.get("KUBERNETES_SERVICE_HOST")) or default.is_file()
 
 
-def _asked(what: str, ask: Callable[[], "Finding"]) -> "Finding":
-    from fairlead.cluster.examination import Finding
+def _asked(what: str, ask: Callable[[], Finding]) -> Finding:
     from fairlead.errors import FairleadError
 
     try:
@@ -80,18 +77,14 @@ def _asked(what: str, ask: Callable[[], "Finding"]) -> "Finding":
         return Finding(what, "problem", detail, remedy)
 
 
-def _python() -> "Finding":
-    from fairlead.cluster.examination import Finding
-
+def _python() -> Finding:
     version = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info[:2] < OLDEST_PYTHON:
         return Finding("Python", "problem", version, "use 3.11 or later")
     return Finding("Python", "ok", version)
 
 
-def _torch() -> "Finding":
-    from fairlead.cluster.examination import Finding
-
+def _torch() -> Finding:
     try:
         import torch
     except ImportError:
@@ -103,9 +96,8 @@ def _torch() -> "Finding":
     return Finding("torch", "ok", f"{torch.__version__}, no GPU, {cpus} CPUs")
 
 
-def _home() -> "Finding":
+def _home() -> Finding:
     from fairlead import places
-    from fairlead.cluster.examination import Finding
 
     folder = places.home()
     while not folder.exists():
@@ -117,9 +109,8 @@ def _home() -> "Finding":
     return Finding("home", "note" if free < FREE_BYTES else "ok", detail, "make room, or set FAIRLEAD_HOME")
 
 
-def _store() -> "Finding":
+def _store() -> Finding:
     from fairlead import places
-    from fairlead.cluster.examination import Finding
     from fairlead.storage import open_store
 
     store = open_store(places.store_url())
@@ -127,9 +118,8 @@ def _store() -> "Finding":
     return Finding("store", "ok", f"{store.url}, " + ("with models" if some else "no model yet"))
 
 
-def _registry() -> "Finding":
+def _registry() -> Finding:
     from fairlead import places
-    from fairlead.cluster.examination import Finding
     from fairlead.registry.database import Database
     from fairlead.registry.migration import current_revision
     from fairlead.registry.tables import HEAD

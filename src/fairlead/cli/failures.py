@@ -19,7 +19,6 @@ from fairlead.errors import FairleadError
 EXIT_OURS = 1
 EXIT_USER = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-EXIT_TERMINATED = 143  # 128 + SIGTERM
 
 
 def report(error: BaseException, debug: bool) -> int:

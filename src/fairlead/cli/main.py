@@ -21,7 +21,7 @@ from fairlead.cli import data, feedback, models, registry, runs, settings, store
 from fairlead.cli.compile import compile_
 from fairlead.cli.deploy import deploy
 from fairlead.cli.doctor import doctor
-from fairlead.cli.failures import EXIT_TERMINATED, report
+from fairlead.cli.failures import report
 from fairlead.cli.lr_find import lr_find
 from fairlead.cli.optimize import optimize
 from fairlead.cli.predict import predict
@@ -32,6 +32,7 @@ from fairlead.cli.run import run
 from fairlead.cli.serve import serve
 from fairlead.cli.status import status
 from fairlead.cli.trace import trace
+from fairlead.stage import EXIT_TERMINATED
 
 app = typer.Typer(
     name="fairlead",

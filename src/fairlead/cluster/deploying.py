@@ -30,10 +30,9 @@ from fairlead.names import ModelRef
 from fairlead.project import DeployConfig
 from fairlead.registry import open_registry
 from fairlead.registry.registration import VERSION
-from fairlead.stage import stage
+from fairlead.stage import EXIT_TERMINATED, stage
 
 DEPLOYMENT = "deployment.json"
-EXIT_TERMINATED = 143  # 128 + SIGTERM
 
 
 @stage("deploy")

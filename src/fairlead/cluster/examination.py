@@ -5,25 +5,14 @@ Everything is read that any account may read: the version, the discovery and the
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from fairlead.cluster.api_server import ApiServer
+from fairlead.cluster.findings import Finding, Level
 from fairlead.errors import ConfigError, NotFound
 
-Level = Literal["ok", "note", "problem"]
 # The `sleep` of a container's preStop, which our runtime has, is on by default from here.
 OLDEST_KUBERNETES = (1, 30)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    what: str
-    level: Level
-    """`note`: something optional is not there."""
-    detail: str
-    remedy: str = ""
 
 
 @dataclass(frozen=True)
