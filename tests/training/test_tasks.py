@@ -25,7 +25,7 @@ def test_a_task_whose_losses_are_those_of_tokens_is_normalised_by_tokens(make_lo
     loop = make_loop(tmp_path, max_steps=3)
     loop._passes.network.packed = None  # as for a model that reads padded texts
     lengths = loop.splits.train.lengths
-    loop.task = loop.losses.task = replace(loop.task, losses=losses, num_terms=lambda rows: int(lengths[rows].sum()))
+    loop.losses.task = replace(loop.task, losses=losses, num_terms=lambda rows: int(lengths[rows].sum()))
     assert loop.run()
     # Every token loses 1, so that their mean is 1, however many there are.
     assert curve(tmp_path) == [1.0] * 3
@@ -40,7 +40,7 @@ def test_the_best_weights_are_finished_by_the_task(make_loop: MakeLoop, tmp_path
     assert loop.run()
     loop.load_best()
     plain = loop.model.classifier.weight.clone()
-    loop.task = replace(loop.task, finish=double)
+    loop.losses.task = replace(loop.task, finish=double)
     loop.load_best()
     assert torch.equal(loop.model.classifier.weight, 2 * plain)
 

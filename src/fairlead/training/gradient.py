@@ -10,11 +10,11 @@ import warnings
 from functools import partial
 from typing import cast
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fairlead.formats.tokens import TokenArrays
 from fairlead.training.batching.batches import MicroBatch, Rows
 from fairlead.training.batching.passes import Pass, Passes
 from fairlead.training.launching.distributed import Group
@@ -49,7 +49,7 @@ class Losses:
     @property
     def one(self) -> Pass:
         """A pass of one text."""
-        return Pass([(0, _all_rows(self.passes.arrays)[:1])])
+        return Pass([(0, np.arange(1))])
 
     def freeze_unreached(self, model: nn.Module) -> None:
         """Freeze weights that the loss does not depend on (a pooler that the head ignores): DDP would wait for them."""
@@ -136,7 +136,3 @@ class Gradient:
             )
         self._exchange.attach(ddp, lambda: torch.autograd.backward(self._losses.of_one(ddp) * 0.0))
         return ddp
-
-
-def _all_rows(arrays: TokenArrays) -> Rows:
-    return torch.arange(arrays.num_rows).numpy()

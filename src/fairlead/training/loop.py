@@ -27,7 +27,7 @@ from fairlead.training.launching.distributed import Group
 from fairlead.training.models.compiling import compile_layers
 from fairlead.training.models.headnorm import HeadNorms, fold_head_norm
 from fairlead.training.objective.scores import is_better
-from fairlead.training.objective.tasks import Splits, make_task
+from fairlead.training.objective.tasks import Splits, Task, make_task
 from fairlead.training.updates.averaging import WeightAverage
 from fairlead.training.updates.layers import freeze
 from fairlead.training.updates.optimizers import build_optimizer, clip_gradient, set_learning_rate
@@ -63,11 +63,11 @@ class Loop:
         self.model = (model if config.parallel == "fsdp" else model.to(group.device)).train()
         self._vocabulary = vocabulary.reduce(self.model, (splits.train, splits.validation), splits.pad_token_id)
         self.splits = splits if self._vocabulary is None else self._vocabulary.translate(splits)
-        self.task = make_task(config, self.model, self.splits, group.device)
+        task = make_task(config, self.model, self.splits, group.device)
         longest = max(int(split.lengths.max()) for split in (splits.train, splits.validation))
         self._passes = Passes(config, self.model, self.splits.train, self.splits.pad_token_id, longest)
         self._pieces = self._passes.pieces(splits.validation)
-        self.figures = Figures(self.task.metric, group, self.plan.num_steps, self._validate_every)
+        self.figures = Figures(task.metric, group, self.plan.num_steps, self._validate_every)
         freeze(self.model, config)
         sharded = config.parallel == "fsdp"
         self._shards = Shards(self._passes.network, group, self._passes.copy_type) if sharded else None
@@ -75,7 +75,7 @@ class Loop:
             compile_layers(self._passes.network)
         if self._shards and self._vocabulary:
             self._vocabulary = self._vocabulary.of(self.model)
-        self.losses = Losses(self._passes, self.task, self.figures)
+        self.losses = Losses(self._passes, task, self.figures)
         self.losses.freeze_unreached(self.model)
         self._assemble()
         self._keeper = Keeper(config, checkpoints, self.parts, group, log)
@@ -84,6 +84,11 @@ class Loop:
         self.loss = float("nan")
         tokens = self.state.micro_batch_tokens or config.micro_batch_tokens
         self.gradient = Gradient(self.losses, self.scaling, self._norms, group, tokens, sharded)
+
+    @property
+    def task(self) -> Task:
+        """What the run minimises and reports."""
+        return self.losses.task
 
     def _assemble(self) -> None:
         """Make what learns and remembers beside the model, and the parts of a checkpoint."""
