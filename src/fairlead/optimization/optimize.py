@@ -127,19 +127,19 @@ class _Measuring:
 
     def measure(self, built: Built, beside: ThreadPoolExecutor) -> _Measured:
         # While this process answers, which no clock watches; timing begins when both have ended.
-        loading = beside.submit(self._loads, built.variants)
+        loading = beside.submit(self._loads, [*built.variants])
         runners, outputs = self._answers(built)
         found = {name: self._compared(outputs[name], outputs[REFERENCE]) for name in runners}
         loads = loading.result()
         speeds = self._speeds(runners)
         variants = [
             record.model_copy(
-                update=found[name]
-                | speeds[name]
-                | loads.get(name, {})
+                update=found[record.name]
+                | speeds[record.name]
+                | loads.get(record.name, {})
                 | {"size_bytes": size_of(record, self.material, self.output)}
             )
-            for name, record in ((record.name, record) for record in built.variants)
+            for record in built.variants
         ]
         return _Measured(variants, runners, outputs)
 
