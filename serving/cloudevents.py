@@ -16,7 +16,7 @@ from typing import Any, Literal
 import orjson
 
 from serving.answers import Stamp
-from serving.asgi import JSON_TYPE, Request, Response
+from serving.asgi import Request, Response, json_response
 from serving.failures import InvalidRequest
 from serving.questions import kind
 
@@ -66,13 +66,13 @@ class Envelope:
     def response(self, answer: dict[str, Any], stamp: Stamp) -> Response:
         """The answer, as an event where the request was one."""
         if not self.form:
-            return Response(orjson.dumps(answer), headers=[JSON_TYPE, *stamp.http_headers()])
+            return json_response(answer, 200, *stamp.http_headers())
         attributes = self._answered(stamp)
         if self.form == "structured":
             body = orjson.dumps(attributes | {"data": answer})
             return Response(body, headers=[STRUCTURED, *stamp.http_headers()])
         named = [(f"{PREFIX}{name}".encode(), str(value).encode("latin-1")) for name, value in attributes.items()]
-        return Response(orjson.dumps(answer), headers=[JSON_TYPE, *named, *stamp.http_headers()])
+        return json_response(answer, 200, *named, *stamp.http_headers())
 
     def _answered(self, stamp: Stamp) -> dict[str, Any]:
         """Attributes of the answer; its id is the prediction's."""

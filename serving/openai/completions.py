@@ -4,12 +4,10 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
-import orjson
-
 from fairlead.inference.generation import Continuation
 from fairlead.inference.writing import ServedWriter
 from serving.answers import Stamp
-from serving.asgi import JSON_TYPE, Handler, Request, Response
+from serving.asgi import Handler, Request, json_response
 from serving.desk import Desk
 from serving.exchange import Answered, Exchange
 from serving.failures import InvalidRequest
@@ -54,9 +52,7 @@ class CompletionsDoor:
             exchange.answered = _answered(served, wish, stamp, answers, exchange)
         texts = [_begin(wish, index) + one.text for index, one in enumerate(answers)]
         body = _chunk(stamp, [_choice(index, text, answers[index]) for index, text in enumerate(texts)])
-        return Response(
-            orjson.dumps(body | {"usage": _usage(wish, answers)}), headers=[JSON_TYPE, *stamp.http_headers()]
-        )
+        return json_response(body | {"usage": _usage(wish, answers)}, 200, *stamp.http_headers())
 
     def _find(self, wish: Wish) -> ServedWriter:
         served = self._desk.find(wish.model)

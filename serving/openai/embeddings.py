@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import orjson
 
 from fairlead.inference.answers import Embedded
-from serving.asgi import JSON_TYPE, Handler, Request, Response
+from serving.asgi import Handler, Request, Response, json_response
 from serving.desk import Desk
 from serving.exchange import Exchange
 from serving.failures import InvalidRequest
 from serving.interface import EMBEDDING, Interface, interface_of
 from serving.jsonbody import beside, read_body, read_object
-from serving.openai.form import check_fields, paths
+from serving.openai.form import check_fields, paths, read_model
 from serving.questions import Question, check_embedding, kind, read_items, read_token_ids
 
 EXAMPLE = '{"model": "name", "input": ["text"]}'
@@ -61,16 +60,13 @@ class EmbeddingsDoor:
             question = await beside(lambda: _question(wish, interface)) if many else _question(wish, interface)
             exchange.question = question
             answered = await self._desk.ask(exchange, served, question, seconds)
-        body = _written(wish, answered.answers)
-        return Response(orjson.dumps(body), headers=[JSON_TYPE, *answered.stamp.http_headers()])
+        return json_response(_written(wish, answered.answers), 200, *answered.stamp.http_headers())
 
 
 def read(body: dict[str, Any]) -> Wish:
     """Read a request. Raises InvalidRequest, which names the field."""
     check_fields(body, KNOWN, {})
-    name, form, dimensions = body.get("model"), body.get("encoding_format"), body.get("dimensions")
-    if not isinstance(name, str):
-        raise InvalidRequest(f"model: a name is expected, not {kind(name)}; send {EXAMPLE}")
+    name, form, dimensions = read_model(body, EXAMPLE), body.get("encoding_format"), body.get("dimensions")
     if form not in (None, *FORMATS):
         raise InvalidRequest(f"encoding_format: {form!r:.40} is unknown; known are {' and '.join(FORMATS)}")
     if dimensions is not None and type(dimensions) is not int:

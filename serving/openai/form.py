@@ -11,6 +11,7 @@ from typing import Any
 from fairlead.inference.loading import Model
 from fairlead.inference.repository import Repository
 from serving.failures import InvalidRequest
+from serving.questions import kind
 
 # Its own place, and where KServe has it.
 PREFIXES = ("/v1", "/openai/v1")
@@ -45,6 +46,14 @@ def model_entry(served: Model, name: str) -> dict[str, Any]:
 def model_list(models: Repository) -> dict[str, Any]:
     """All models."""
     return {"object": "list", "data": [model_entry(models.get(name), name) for name in models.names()]}
+
+
+def read_model(body: dict[str, Any], example: str) -> str:
+    """The name of the model that is asked for. Raises InvalidRequest."""
+    name = body.get("model")
+    if not isinstance(name, str):
+        raise InvalidRequest(f"model: a name is expected, not {kind(name)}; send {example}")
+    return name
 
 
 def check_fields(body: dict[str, Any], known: Sequence[str], neutral: dict[str, tuple[Any, ...]]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from fairlead.errors import ConfigError
 from fairlead.inference.config import GenerationConfig
 from serving.failures import InvalidRequest
-from serving.openai.form import check_fields
+from serving.openai.form import check_fields, read_model
 from serving.questions import MAX_PROMPTS, MAX_TEXT_BYTES, kind
 
 EXAMPLE = '{"model": "name", "prompt": "Once upon"}'
@@ -49,8 +49,7 @@ class Wish:
 def read(body: dict[str, Any]) -> Wish:
     """Read a request. Raises InvalidRequest, which names the field."""
     check_fields(body, KNOWN, NEUTRAL)
-    if not isinstance(body.get("model"), str):
-        raise InvalidRequest(f"model: a name is expected, not {kind(body.get('model'))}; send {EXAMPLE}")
+    model = read_model(body, EXAMPLE)
     stream, prompts, count = _truth(body, "stream"), _prompts(body.get("prompt")), _count(body.get("n"))
     if body.get("best_of") not in (None, count):
         raise InvalidRequest(f"best_of: {body['best_of']!r:.40} is not done here; leave it away, or send n")
@@ -58,7 +57,7 @@ def read(body: dict[str, Any]) -> Wish:
         raise InvalidRequest(f"n: {count} of {len(prompts)} prompts are more than {MAX_PROMPTS} texts; ask for fewer")
     repeated = [prompt for prompt in prompts for _ in range(count)]
     usage = _usage(body.get("stream_options"), stream)
-    return Wish(body["model"], repeated, count, _config(body), _truth(body, "echo"), stream, usage)
+    return Wish(model, repeated, count, _config(body), _truth(body, "echo"), stream, usage)
 
 
 def _truth(body: dict[str, Any], name: str) -> bool:
