@@ -10,7 +10,6 @@ counts, logs and stamps each request, kserve's does not.
 import argparse
 import asyncio
 import json
-import os
 import socket
 import statistics
 import subprocess
@@ -23,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import grpc.aio
+import psutil
 
+from benchmarks.serving_sides import cpu_seconds, free_address
 from serving.protobuf import pb
 
 TEXT = "my card was charged twice and I would like to know when the money will be back on my account please tell me "
@@ -135,12 +136,6 @@ async def ask_grpc(port: int, count: int) -> None:
         await asyncio.gather(*(client() for _ in range(CONNECTIONS)))
 
 
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def asked(protocol: str, http: int, rpc: int, count: int) -> Callable[[], Awaitable[None]]:
     """What asks a server in a protocol."""
     tensor = {"name": "text", "datatype": "BYTES", "shape": [1], "data": [TEXT]}
@@ -165,9 +160,9 @@ def measure(rounds: int, count: int) -> dict[tuple[str, str], float]:
             for turn in range(rounds + 1):
                 for side, (process, http, rpc) in sides.items():
                     for protocol in PROTOCOLS:
-                        before = cpu_seconds(process.pid)
+                        before = cpu_seconds(process)
                         asyncio.run(asked(protocol, http, rpc, count)())  # type: ignore[arg-type]
-                        spent = 1e3 * (cpu_seconds(process.pid) - before) / count
+                        spent = 1e3 * (cpu_seconds(process) - before) / count
                         found.setdefault((side, protocol), []).extend([spent] if turn else [])
         finally:
             for process, _, _ in sides.values():
@@ -175,13 +170,10 @@ def measure(rounds: int, count: int) -> dict[tuple[str, str], float]:
     return {key: statistics.median(values) for key, values in found.items()}
 
 
-def _start(side: str, folder: str) -> tuple["subprocess.Popen[bytes]", int, int]:
-    ports = []
-    for _ in range(2):
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            ports.append(free.getsockname()[1])
+def _start(side: str, folder: str) -> tuple[psutil.Popen, int, int]:
+    ports = [free_address().port, free_address().port]
     command = [sys.executable, "-m", "benchmarks.doors", "--serve", side, *map(str, ports), folder]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    process = psutil.Popen(command, stderr=subprocess.DEVNULL)
     for _ in range(600):
         try:
             socket.create_connection(("127.0.0.1", ports[0])).close()

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks import tables
 from fairlead.formats.variants import REFERENCE, OptimizationRecord, VariantRecord
-from fairlead.optimization.table import times
+from fairlead.optimization.table import MEGABYTE, times
 
 HEADER = ("workload", "Precision", "Size", "Speed", "of fp32", "Accuracy", "macro F1", "drop at most", "changed")
 HEADER += ("load", "memory")
-MEGABYTE = 1e6
 
 
 def text(records: Mapping[str, OptimizationRecord], beside: Mapping[str, Sequence[VariantRecord]]) -> str:

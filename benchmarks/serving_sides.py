@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks.serving_load import Address
 
 ROOT = Path(__file__).parent.parent
-TICKS = os.sysconf("SC_CLK_TCK")
 SECONDS_TO_READY, SECONDS_TO_END = 240.0, 30.0
 # For every side. Waiting OpenMP threads sleep: while they spin, a machine that does anything else slows a peer at its
 # defaults down a hundred times.
@@ -73,11 +74,11 @@ class Side:
 
     def cpu_seconds(self) -> float:
         """Used by its processes so far."""
-        return sum(_cpu_seconds(stat) for stat in self._stats())
+        return sum(cpu_seconds(process) for process in self._family())
 
     def resident_bytes(self) -> int:
         """Memory of its processes."""
-        return sum(int(stat[21]) for stat in self._stats()) * os.sysconf("SC_PAGE_SIZE")
+        return sum(process.memory_info().rss for process in self._family())
 
     def requests(self, texts: list[str]) -> list[bytes]:
         """One request a text, as bytes."""
@@ -93,23 +94,20 @@ class Side:
         finally:
             client.close()
 
-    def _stats(self) -> list[list[str]]:
-        """Fields of /proc/<pid>/stat from the third on, of its process and all that descend from it.
-
-        Workers may be in groups and sessions of their own.
-        """
+    def _family(self) -> list[psutil.Process]:
+        """Its process and all that descend from it: workers may be in groups and sessions of their own."""
         if self.process is None:
             return []
-        stats = _all_stats()
-        family = [str(self.process.pid)]
-        for parent in family:
-            family += [pid for pid, fields in stats.items() if fields[1] == parent]
-        return [stats[pid] for pid in family if pid in stats]
+        try:
+            parent = psutil.Process(self.process.pid)
+            return [parent, *parent.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
 
 
 def fairlead(name: str, version: Path, project: str, workers: int = 1) -> Side:
     """Fairlead with the variant that the version chose, in one or several processes."""
-    address, rpc = _free_address(), _free_address()
+    address, rpc = free_address(), free_address()
     ports = ["--http_port", str(address.port), "--grpc_port", str(rpc.port)]
     command = [sys.executable, "-m", "serving", "--model", str(version), "--prediction-log", "off", *ports]
     command += ["--workers", str(workers)] if workers > 1 else []
@@ -120,7 +118,7 @@ def fairlead(name: str, version: Path, project: str, workers: int = 1) -> Side:
 
 def kserve_pipeline(name: str, version: Path, *arguments: str, threads: int | None = None) -> Side:
     """A `kserve.Model` around a pipeline of transformers, over V1: the protocol that costs it least."""
-    address, rpc = _free_address(), _free_address()
+    address, rpc = free_address(), free_address()
     program = ROOT / "benchmarks" / "peers" / "kserve_pipeline.py"
     ports = ["--http_port", str(address.port), "--grpc_port", str(rpc.port)]
     command = [sys.executable, str(program), "--model_dir", str(version), "--model_name", "peer", *ports, *arguments]
@@ -131,7 +129,7 @@ def kserve_pipeline(name: str, version: Path, *arguments: str, threads: int | No
 
 def kserve_huggingface(name: str, source: Path, version: Path, max_length: int) -> Side:
     """KServe's own `huggingfaceserver` at its defaults, from KServe's source tree."""
-    address, rpc = _free_address(), _free_address()
+    address, rpc = free_address(), free_address()
     program = ROOT / "benchmarks" / "peers" / "kserve_huggingface.py"
     command = [sys.executable, str(program), str(source), "--model_id", str(version), "--model_name", "peer"]
     command += ["--max_model_len", str(max_length), "--task", "sequence_classification", "--backend", "huggingface"]
@@ -141,7 +139,7 @@ def kserve_huggingface(name: str, source: Path, version: Path, max_length: int) 
 
 def mlserver(name: str, python: Path, version: Path, folder: Path) -> Side:
     """MLServer's Hugging Face runtime at its defaults; `folder` gets its settings."""
-    address, rpc, metrics = _free_address(), _free_address(), _free_address()
+    address, rpc, metrics = free_address(), free_address(), free_address()
     folder.mkdir()
     extra = {"task": "text-classification", "pretrained_model": str(version), "framework": "pt"}
     model = {
@@ -186,22 +184,14 @@ def _read_mlserver(body: Body) -> tuple[str, float]:
     return prediction["label"], prediction["score"]
 
 
-def _free_address() -> Address:
+def free_address() -> Address:
+    """Where nothing listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return Address("127.0.0.1", int(taken.getsockname()[1]))
 
 
-def _all_stats() -> dict[str, list[str]]:
-    """Fields from the third on, by process."""
-    found = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            found[path.parent.name] = path.read_text("utf-8").rpartition(")")[2].split()
-        except OSError:
-            continue
-    return found
-
-
-def _cpu_seconds(stat: list[str]) -> float:
-    return (int(stat[11]) + int(stat[12])) / TICKS
+def cpu_seconds(process: psutil.Process) -> float:
+    """User and system time that a process used so far."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
