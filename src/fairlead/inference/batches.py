@@ -99,6 +99,7 @@ class Batches:
             self._room.saw_batch(tokens_of_all, now - ended)
         else:
             self._room.saw_lone_batch(tokens_of_all, now - started)
+        self._room.saw_pace(len(items), max(item.length for item in items), now - started)
         tokenize_seconds, self._tokenize_seconds = self._tokenize_seconds, 0.0
         self._observer.on_batch(
             Batch(

@@ -47,8 +47,8 @@ class ServingConfig(Config):
     """How long a device that is idle waits for more texts after the first, in ms, 0 to 1,000. Default: not at all on a
     CPU, half of a call's overhead and 2 ms at most on a GPU."""
     queue_milliseconds: float | None = Field(None, ge=0, le=3_600_000)
-    """How long a request may wait for its turn, in ms; what would wait longer is refused at once. Default: 1.75
-    times what the longest of a hundred usual texts takes alone, 25 ms at least."""
+    """How long a request may wait for its turn, in ms; what would wait longer is refused at once. Default:
+    found while serving, 1 to 3 times what the longest of a hundred usual texts takes alone, 25 ms at least."""
     follow_seconds: float | None = Field(None, ge=0.01, le=86_400)
     """How often a server looks where the alias points that it was started with (`support_topics@champion`), and takes
     the version over, in seconds, 0.01 to 86,400. Default: never."""

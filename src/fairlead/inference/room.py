@@ -1,8 +1,9 @@
 """Who may wait: a bound on the tokens that are accepted and not answered, kept before anything is tokenized.
 
 A model that computes r tokens a second answers what is accepted last after (accepted tokens)/r seconds, so the bound
-is r times the seconds that a request may wait. Both are measured while requests are served: r because other programs
-share the machine, and the usual length of texts because it decides how long an unhurried answer takes.
+is r times the seconds that a request may wait. Both are measured while requests are served: r and the pace because
+other programs share the machine, the usual length of texts because it decides how long an unhurried answer takes, and
+how many times as long others may be made to wait (see patience.py).
 """
 
 import threading
@@ -13,13 +14,8 @@ from fairlead.errors import DeadlineExceeded, Overloaded
 from fairlead.inference.capacity import Capacity
 from fairlead.inference.config import ServingConfig
 from fairlead.inference.jobs import Job
+from fairlead.inference.patience import Patience
 
-# A caller waits this many times as long as for a long text on an idle server. With its own batch and what overtakes it,
-# the slowest of a hundred then took 2.5 times as long as one alone, in a simulation of 64 callers and texts of 5 to 250
-# tokens (3 different speeds); at 2.0 it was 2.8 times, and 12.5 % of the requests were refused in place of 12.9 %.
-# Behind real doors, where one alone waits for more than its text, it was 2.0 times at 1.75, 2.4 at 2.5 and 3.3 at 3.5,
-# with 8 and 20 % more texts a second than at 1.75: that is what the promise of 3 costs.
-WAITS = 1.75
 # Less than this would refuse what no caller could tell from a jitter of the network.
 LEAST_WAIT_SECONDS = 0.025
 # Tokens of a character of text until texts were seen: more than any usual text has.
@@ -27,7 +23,7 @@ FIRST_RATIO = 0.4
 # Tokenizing so many characters takes some 10 ms, for which others would have to wait.
 SLICED_CHARACTERS = 65_536
 LENGTHS_KEPT, LENGTHS_LEARNT = 512, 100
-# Weight of what was seen last in the two averages.
+# Weight of what was seen last in the averages.
 NEWS = 0.05
 
 
@@ -43,6 +39,7 @@ class Room:
         self.tokens_per_second = capacity.tokens_per_second
         """Of late."""
         self._capacity, self._config = capacity, config
+        self._patience, self._pace = Patience(), 1.0
         self._ratio = FIRST_RATIO
         self._lengths: deque[int] = deque(maxlen=LENGTHS_KEPT)
         self._unseen = 0
@@ -63,10 +60,11 @@ class Room:
         """How long a request waits for its turn at most."""
         if self._config.queue_milliseconds is not None:
             return self._config.queue_milliseconds / 1e3
-        capacity = self._capacity
-        # Who turns out faster than measured, as where the machine was busy then, answers a text alone sooner, too.
-        measured = capacity.slowdown * capacity.tokens_per_second / self.tokens_per_second
-        return max(LEAST_WAIT_SECONDS, WAITS * capacity.batch_seconds(1, self._usual_longest) * min(1.0, measured))
+        return max(LEAST_WAIT_SECONDS, self._patience.waits * self._alone_seconds(1, self._usual_longest))
+
+    def _alone_seconds(self, texts: int, length: int) -> float:
+        """How long a request would take now if there were no other."""
+        return self._pace * self._capacity.batch_seconds(texts, length)
 
     @property
     def bound(self) -> int:
@@ -94,6 +92,8 @@ class Room:
             bound = self._config.long_queue_seconds * rate if is_long else self.bound * share
             seconds = (waiting + (tokens if is_long else 0)) / rate
             if waiting and waiting > bound:
+                if not is_long:
+                    self._patience.saw_refusal()
                 raise Overloaded(
                     f"{self.name}: {waiting} tokens wait and {int(bound)} may; send it again in {seconds:.2f} s",
                     seconds,
@@ -127,6 +127,16 @@ class Room:
         if self._unseen >= LENGTHS_LEARNT:
             self._unseen = 0
             self._usual_longest = sorted(self._lengths)[int(0.99 * len(self._lengths))]
+
+    def saw_answer(self, texts: int, tokens: int, seconds: float) -> None:
+        """Learn from a whole request that was answered so long after it came."""
+        alone = max(self._alone_seconds(texts, tokens // texts), self._alone_seconds(1, self._usual_longest))
+        self._patience.saw_answer(seconds / alone)
+
+    def saw_pace(self, texts: int, length: int, seconds: float) -> None:
+        """Learn from a batch, padded to so many tokens, how fast the machine is against when it was measured."""
+        measured = self._capacity.slowdown * self._capacity.batch_seconds(texts, length)
+        self._pace += NEWS * (seconds / measured - self._pace)
 
     def saw_batch(self, tokens: int, seconds: float) -> None:
         """Learn from a batch that others waited behind; `seconds` are those until the next could start."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -150,6 +151,8 @@ class Served:
     def _leave(self, job: Job) -> None:
         self._jobs.discard(job)
         self.room.give(job)
+        if not job.remaining and not job.error and not job.is_long:
+            self.room.saw_answer(len(job.results), job.tokens, time.perf_counter() - job.arrived)
 
     def _share(self) -> float:
         """Of the machine that this model gets now."""
