@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Any
 
-from tests.cluster.kubernetes_server import Cluster, Object, now
+from tests.cluster.kubernetes_objects import Cluster, Object, now
 
 NAMESPACE, SERVICE_LABEL = "team", "serving.kserve.io/inferenceservice"
 

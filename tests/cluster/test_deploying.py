@@ -19,7 +19,8 @@ from fairlead.project import DeployConfig, ProjectConfig
 from fairlead.registry import open_registry
 from tests.cli.records import PROJECT, add_version
 from tests.cluster.kserve import KServe, digest_of
-from tests.cluster.kubernetes_server import Cluster, enter, serving
+from tests.cluster.kubernetes_objects import Cluster
+from tests.cluster.kubernetes_server import enter, serving
 
 MANIFESTS = Path(__file__).parent.parent.parent / "manifests"
 MODEL = "manifests/overlays/dev/models/support-topics"

@@ -22,7 +22,8 @@ from fairlead.cluster.inference_service import inference_service, served_uri
 from fairlead.errors import ClusterError, ConfigError, Conflict, IntegrityError
 from manifests.validation import building
 from tests.cluster.kserve import KServe
-from tests.cluster.kubernetes_server import Cluster, Refusal, enter, now, serving
+from tests.cluster.kubernetes_objects import Cluster, Refusal, now
+from tests.cluster.kubernetes_server import enter, serving
 
 ROOT = "s3://fairlead/models"
 MANIFESTS = Path(__file__).parent.parent.parent / "manifests"

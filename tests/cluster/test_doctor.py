@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from fairlead.cli.main import main
-from tests.cluster.kubernetes_server import Cluster, Object, enter, serving
+from tests.cluster.kubernetes_objects import Cluster, Object
+from tests.cluster.kubernetes_server import enter, serving
 
 CRDS = (
     "kserve/serving.kserve.io_inferenceservices.yaml",

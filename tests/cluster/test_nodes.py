@@ -21,7 +21,8 @@ from fairlead.cluster.trainjob import Follower, make_trainjob
 from fairlead.errors import ClusterError, ConfigError, Conflict, FairleadError, TrainingError
 from fairlead.training.config import ModelConfig, TrainConfig
 from fairlead.training.launching.job import Job
-from tests.cluster.kubernetes_server import Cluster, Object, enter, now, serving
+from tests.cluster.kubernetes_objects import Cluster, Object, now
+from tests.cluster.kubernetes_server import enter, serving
 from tests.cluster.trainer import INDEX, JOBSET, NAMESPACE, set_condition, webhook
 
 CRD = Path("kubeflow-trainer") / "trainer.kubeflow.org_trainjobs.yaml"

@@ -20,7 +20,7 @@ from fairlead.formats.model import read_training
 from fairlead.registry import open_registry
 from fairlead.storage import open_store
 from fairlead.training.run import train_stage
-from tests.cluster.kubernetes_server import Cluster
+from tests.cluster.kubernetes_objects import Cluster
 from tests.cluster.test_nodes import cluster, store, wait_for
 from tests.cluster.trainer import NAMESPACE, Trainer, machine
 from tests.training.corpus import Corpus

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from tests.cluster.kubernetes_server import Cluster, Object, Refusal, now
+from tests.cluster.kubernetes_objects import Cluster, Object, Refusal, now
 
 # What Trainer's torch plugin sets, and refuses when a TrainJob does (pkg/constants, v2.3).
 RESERVED = {"PET_NNODES", "PET_NPROC_PER_NODE", "PET_NODE_RANK", "PET_MASTER_ADDR", "PET_MASTER_PORT"}

@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx
 
-from tests.cluster.kubernetes_server import Cluster, Object, now
+from tests.cluster.kubernetes_objects import Cluster, Object, now
 
 ROOT = Path(__file__).parent.parent.parent
 SERVICE_LABEL = "serving.kserve.io/inferenceservice"

@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from fairlead.cluster.api_server import ApiServer
-from tests.cluster.kubernetes_server import Cluster, enter, serving
+from tests.cluster.kubernetes_objects import Cluster
+from tests.cluster.kubernetes_server import enter, serving
 from tests.on_cluster import load
 from tests.on_cluster.forwarding import behind, forwarded
 

@@ -16,7 +16,8 @@ import pytest
 
 from fairlead.cluster.api_server import ApiServer
 from manifests.validation import building, schemas
-from tests.cluster.kubernetes_server import Cluster, Object, Refusal, enter, kubeconfig, serving
+from tests.cluster.kubernetes_objects import Cluster, Object, Refusal
+from tests.cluster.kubernetes_server import enter, kubeconfig, serving
 from tests.conftest import S3_ENVIRONMENT
 from tests.on_cluster.examining import examine
 from tests.on_cluster.machine import Machine
