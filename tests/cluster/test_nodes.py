@@ -504,6 +504,27 @@ def test_nodes_that_wait_long_say_what_for(
     assert cluster.get("trainjobs", NAME)["spec"]["suspend"] is True  # type: ignore[index]
 
 
+def test_a_queue_that_holds_the_nodes_says_why(
+    cluster: Cluster, crds: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.install(crds / "kueue" / "kueue.x-k8s.io_workloads.yaml")
+    monkeypatch.setenv("FAIRLEAD_CLUSTER", '{"torch_image": "r/torch:1", "queue": "gpu"}')
+    monkeypatch.setattr(following, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(following, "TICK_SECONDS", 0.02)
+    step, told = Step(), ""
+    owner = {"kind": "TrainJob", "name": NAME, "uid": started(cluster)["metadata"]["uid"]}
+    reserved = {"type": "QuotaReserved", "status": "False", "message": "insufficient unused quota for nvidia.com/gpu"}
+    metadata = {"name": "w", "namespace": NAMESPACE, "ownerReferences": [owner]}
+    cluster.make("workloads", {"metadata": metadata, "status": {"conditions": [reserved]}})
+    deadline = time.monotonic() + 100
+    while "0 of 2 nodes run; the queue holds it: insufficient unused quota for nvidia.com/gpu" not in told:
+        assert time.monotonic() < deadline, told
+        time.sleep(0.02)
+        told += capfd.readouterr().out
+    cluster.remove("trainjobs", NAME)
+    assert "someone deleted it" in str(step.end())
+
+
 # Cancelled -----------------------------------------------------------------------------------------------------
 
 STEP = """

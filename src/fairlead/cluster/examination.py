@@ -9,6 +9,7 @@ from typing import Any
 
 from fairlead.cluster.api_server import ApiServer
 from fairlead.cluster.findings import Finding, Level
+from fairlead.cluster.trainjob import KUEUE
 from fairlead.errors import ConfigError, NotFound
 
 # The `sleep` of a container's preStop, which our runtime has, is on by default from here.
@@ -28,7 +29,7 @@ class Need:
     optional: bool = True
 
 
-KSERVE, TRAINER, KUEUE = "serving.kserve.io", "trainer.kubeflow.org/v1alpha1", "kueue.x-k8s.io/v1beta2"
+KSERVE, TRAINER = "serving.kserve.io", "trainer.kubeflow.org/v1alpha1"
 INSTALL_KSERVE = "install KServe 0.20"
 NEEDS = (
     Need("InferenceService", f"{KSERVE}/v1beta1", "serving", INSTALL_KSERVE, ("spec.predictor.model",), optional=False),

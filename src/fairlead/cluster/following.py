@@ -15,7 +15,7 @@ from fairlead.cluster.api_server import ApiServer, Object, items
 from fairlead.cluster.attaching import collection, condition
 from fairlead.cluster.pods import JOBSET_LABEL, End
 from fairlead.cluster.served import Served
-from fairlead.cluster.trainjob import QUEUE_LABEL
+from fairlead.cluster.trainjob import KUEUE, QUEUE_LABEL
 from fairlead.cluster.watching import DELETED, FAILED, Inbox, News, last_lines, tail, watch
 from fairlead.errors import ClusterError, ConfigError, FairleadError, NotFound, TrainingError
 from fairlead.stage import EXIT_DO_NOT_RETRY
@@ -179,7 +179,7 @@ class Following:
     def _queue_says(self) -> str:
         """Why Kueue holds the TrainJob, from the Workload that it made for it."""
         try:
-            path = f"/apis/kueue.x-k8s.io/v1beta1/namespaces/{self.api.namespace}/workloads"
+            path = f"/apis/{KUEUE}/namespaces/{self.api.namespace}/workloads"
             for workload in items(self.api.get(path)):
                 owners = workload["metadata"].get("ownerReferences") or []
                 if any(owner["uid"] == self.found["metadata"]["uid"] for owner in owners):

@@ -31,7 +31,7 @@ from fairlead.training.launching.job import Job
 
 CONTENT = LABEL_PREFIX + "content"
 FOLLOWER = LABEL_PREFIX + "follower"
-QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+KUEUE, QUEUE_LABEL = "kueue.x-k8s.io/v1beta2", "kueue.x-k8s.io/queue-name"
 PATCH_MANAGER = LABEL_PREFIX + "train"
 # The job and the container that Trainer's runtimes call so.
 NODE = "node"
