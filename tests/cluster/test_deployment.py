@@ -125,11 +125,31 @@ def test_what_does_not_come_up_is_taken_back_with_the_reason(name: str, cluster:
 
 
 def test_a_first_version_that_fails_leaves_nothing(cluster: Cluster, server: ApiServer) -> None:
-    quota = {"metadata": {"name": "e", "namespace": "team"}, "type": "Warning", "reason": "FailedCreate"}
-    cluster.make("events", {**quota, "message": "exceeded quota: fairlead"})
+    for owner, message in (
+        ("ReplicaSet library-docs-predictor-6f4", "exceeded quota: fairlead"),
+        # Another's, and later: it is none of this model's business.
+        ("StatefulSet minio", "no such account"),
+    ):
+        kind, name = owner.split()
+        event = {"type": "Warning", "reason": "FailedCreate", "message": message, "lastTimestamp": now()}
+        metadata = {"name": f"{name}.1", "namespace": "team"}
+        cluster.make("events", {**event, "metadata": metadata, "involvedObject": {"kind": kind, "name": name}})
     with kserve(cluster, v0001=None), pytest.raises(ClusterError, match="no pod was made: exceeded quota: fairlead"):
         deploy(server, "library_docs", 1, ROOT, 1)
     assert uri(cluster) is None
+
+
+def test_without_a_controller_the_reason_is_that_nothing_takes_it_up(
+    cluster: Cluster, server: ApiServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fairlead.cli.main import main
+
+    with pytest.raises(ClusterError, match=r"does not answer after 1 s \(nothing has taken up the InferenceService:"):
+        deploy(server, "library_docs", 1, ROOT, 1)
+    assert uri(cluster) is None
+    apply_as(cluster, "argocd-controller", 1)
+    assert main(["status", "library_docs"]) == 1
+    assert "nothing has taken up the InferenceService: see whether KServe's controller runs" in capsys.readouterr().out
 
 
 def test_a_quota_that_is_full_is_the_reason_while_the_version_before_serves(
@@ -146,7 +166,7 @@ def test_a_quota_that_is_full_is_the_reason_while_the_version_before_serves(
     with kserve(cluster, v0002=None):
         deploy(server, "library_docs", 1, ROOT, 30)
         with pytest.raises(ClusterError, match=r"still answers as library_docs_v1 .*\(no pod was made: exceeded quota"):
-            deploy(server, "library_docs", 2, ROOT, 0.5, refused)
+            deploy(server, "library_docs", 2, ROOT, 2, refused)
 
 
 def test_what_the_cluster_refuses_is_said_and_changes_nothing(cluster: Cluster, server: ApiServer) -> None:
@@ -346,7 +366,7 @@ def test_a_step_that_was_killed_knows_what_served_when_it_is_run_again(cluster: 
         process.wait()
         assert uri(cluster) == f"{ROOT}/library_docs/v0002/"
         with pytest.raises(ClusterError, match=r"Unschedulable.*v0001/ is served again"):
-            deploy(server, "library_docs", 2, ROOT, 0.2)
+            deploy(server, "library_docs", 2, ROOT, 2)
     assert (uri(cluster), noted(cluster)) == (f"{ROOT}/library_docs/v0001/", None)
 
 

@@ -65,6 +65,19 @@ def served_uri(found: Object) -> str:
     return str(found["spec"]["predictor"].get("model", {}).get("storageUri", ""))
 
 
+def unready(found: Object) -> str:
+    """What KServe says that an InferenceService still lacks; empty when it says Ready."""
+    status = found.get("status")
+    if not status:
+        # Its controller writes a status within a second, also of what it cannot serve.
+        return "nothing has taken up the InferenceService: see whether KServe's controller runs"
+    ready: Object = next((c for c in status.get("conditions") or [] if c["type"] == "Ready"), {})
+    if ready.get("status") == "True":
+        return ""
+    said = " ".join(f"{ready.get('reason') or ''} {ready.get('message') or ''}".split())
+    return f"KServe does not say Ready: {said[:300]}" if said else "KServe does not say Ready"
+
+
 def _predictor(address: str, shared: Shared) -> Object:
     return {
         "storageContainerName": shared.storage_container,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from fairlead.cluster.api_server import ApiServer, Object
 from fairlead.cluster.endpoint import Answering, Ask
-from fairlead.cluster.inference_service import API_VERSION, served_uri
+from fairlead.cluster.inference_service import API_VERSION, served_uri, unready
 from fairlead.cluster.trouble import SERVICE_LABEL, newest_first, trouble
 from fairlead.cluster.watching import DELETED, FAILED, Inbox, News, watch
 from fairlead.errors import ClusterError, Conflict, IntegrityError
@@ -79,15 +79,6 @@ class _Seen:
             )
         self.service = news.found
 
-    def unready(self) -> str:
-        """What KServe says that is missing; empty when it says Ready."""
-        conditions = (self.service.get("status") or {}).get("conditions") or []
-        ready: Object = next((c for c in conditions if c["type"] == "Ready"), {})
-        if ready.get("status") == "True":
-            return ""
-        said = " ".join(f"{ready.get('reason') or ''} {ready.get('message') or ''}".split())
-        return f"KServe does not say Ready: {said[:300]}" if said else "KServe does not say Ready"
-
 
 def wait_until_served(server: ApiServer, target: Target, timeout_seconds: float, say: Say) -> Answering:
     """Follow the InferenceService, its pods and the namespace's warnings until `target` is Ready and answers itself.
@@ -102,10 +93,11 @@ def wait_until_served(server: ApiServer, target: Target, timeout_seconds: float,
             for news in _waited_for(inbox, SECONDS_BETWEEN_LOOKS):
                 _take(news, seen, target, say)
             found = target.ask()
-            if target.is_answered_by(found) and seen.service and not seen.unready():
+            if target.is_answered_by(found) and seen.service and not unready(seen.service):
                 assert found is not None
                 return found
-            why, is_fatal = trouble(server, newest_first(seen.found[PODS].values()), [*seen.found[EVENTS].values()])
+            pods, events = newest_first(seen.found[PODS].values()), [*seen.found[EVENTS].values()]
+            why, is_fatal = trouble(server, pods, events, target.name)
             if why and why != reason:
                 say(why)
             lasting = min(sure, time.monotonic() + LOOKS_TO_BE_SURE * SECONDS_BETWEEN_LOOKS)
@@ -118,8 +110,10 @@ def wait_until_served(server: ApiServer, target: Target, timeout_seconds: float,
 
 def _overdue(target: Target, found: Answering | None, seen: _Seen, seconds: float, reason: str) -> str:
     if target.is_answered_by(found):
-        return f"it answers, and {seen.unready()} after {seconds:.0f} s"
+        return f"it answers, and {unready(seen.service)} after {seconds:.0f} s"
     other = f"the endpoint still answers as {found.version}" if found else "the endpoint does not answer"
+    # No pod may say anything because there is none: then KServe says why, or is not there.
+    reason = reason or unready(seen.service)
     return f"{other} after {seconds:.0f} s" + (f" ({reason})" if reason else "")
 
 

@@ -6,7 +6,7 @@ from fairlead.cluster.api_server import ApiServer
 from fairlead.cluster.deployment import present
 from fairlead.cluster.endpoint import answering
 from fairlead.cluster.gitops import Repository
-from fairlead.cluster.inference_service import served_uri
+from fairlead.cluster.inference_service import served_uri, unready
 from fairlead.cluster.promotion import read_release
 from fairlead.cluster.releases import version_at
 from fairlead.cluster.trouble import pods_of, trouble, warnings_of
@@ -24,7 +24,7 @@ class State:
     answering: str | None
     """What the endpoint says of itself."""
     trouble: str
-    """Why the newest pod does not run; empty when it does."""
+    """Why the newest pod does not run, or what KServe still waits for; empty when all is well."""
 
     @property
     def differences(self) -> list[str]:
@@ -56,5 +56,7 @@ def state(
     uri = served_uri(found) if found else None
     # An address that is not of our form is shown as it is.
     applied = uri if uri is None else version_at(uri) or uri
-    why = trouble(server, pods_of(server, name), warnings_of(server))[0] if found else ""
+    why = ""
+    if found:
+        why = trouble(server, pods_of(server, name), warnings_of(server), name)[0] or unready(found)
     return State(desired, applied, answer.version if answer else None, why)

@@ -25,14 +25,17 @@ def newest_first(found: Iterable[Object]) -> list[Object]:
     return sorted(found, key=lambda pod: str(pod["metadata"].get("creationTimestamp")), reverse=True)
 
 
-def trouble(server: ApiServer, found: Sequence[Object], events: Sequence[Object]) -> tuple[str, bool]:
+def trouble(
+    server: ApiServer, found: Sequence[Object], events: Sequence[Object], service: str = ""
+) -> tuple[str, bool]:
     """What keeps the newest pod from answering, and whether waiting is in vain; empty when nothing is known to.
 
-    `found` are the model's pods, the newest first, and `events` warnings of the namespace.
+    `found` are the model's pods, the newest first, and `events` warnings of the namespace. While there is no pod, the
+    warnings about those of the InferenceService `service` count, and all of them when it is empty.
     """
     events = sorted(events, key=_time, reverse=True)
     if not found:
-        return _unmade(events), False
+        return _unmade(events, _owner(service) if service else ""), False
     pod = found[0]
     name = pod["metadata"]["name"]
     for container in _statuses(pod):
@@ -43,7 +46,10 @@ def trouble(server: ApiServer, found: Sequence[Object], events: Sequence[Object]
     reason, message = pods.waits_for(pod)
     if reason:
         return f"pod {name}: {reason}: {message}", reason in pods.STUCK
-    return _unready(events, name) or _unmade(events, pod), False
+    labels = pod["metadata"].get("labels") or {}
+    since = str(pod["metadata"].get("creationTimestamp") or "")
+    # The next pod beside this one; what was said before this one was made is over.
+    return _unready(events, name) or _unmade(events, _owner(labels.get(SERVICE_LABEL)), since), False
 
 
 def _statuses(pod: Object) -> list[Object]:
@@ -82,19 +88,17 @@ def warnings_of(server: ApiServer) -> Sequence[Object]:
         return []
 
 
-def _unmade(events: Sequence[Object], newest: Object | None = None) -> str:
-    """Why there is no pod: a quota, a webhook, a missing account; Kubernetes says it in events only.
+def _owner(service: str | None) -> str:
+    """How the names of a model's pods begin, and of what makes them, in every mode of KServe."""
+    return f"{service}-predictor"
 
-    With `newest`, why the model's next pod is not made beside it; what was said before that one was made is over.
-    """
-    metadata = newest["metadata"] if newest else {"labels": {}}
-    owner = f"{metadata['labels'].get(SERVICE_LABEL)}-predictor"
-    since = str(metadata.get("creationTimestamp") or "")
+
+def _unmade(events: Sequence[Object], owner: str, since: str = "") -> str:
+    """Why there is no pod: a quota, a webhook, a missing account; Kubernetes says it in events only."""
     for event in events:
-        if event.get("reason") != "FailedCreate":
-            continue
         about = str((event.get("involvedObject") or {}).get("name"))
-        if newest is None or (about.startswith(owner) and _time(event) > since):
+        is_new = not since or _time(event) > since
+        if event.get("reason") == "FailedCreate" and about.startswith(owner) and is_new:
             return f"no pod was made: {_message(event)}"
     return ""
 
