@@ -59,7 +59,7 @@ def main(ref: str, python: str, folder: str) -> None:
         config = OptimizationConfig.parse(record.config, where="optimization")
         material = material_of(manifest, model, config, Path(temporary))
         batches = [
-            [material.validation.token_ids[i] for i in b] for b in timing.by_length(material.validation.token_ids)
+            [material.validation.token_ids[i] for i in b] for b in timing.batched(material.validation.token_ids, "cpu")
         ]
         Path(temporary, "batches.json").write_text(json.dumps(batches))
         known = [record.variant(REFERENCE), *([chosen] if chosen.name != REFERENCE else [])]

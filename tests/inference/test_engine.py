@@ -54,13 +54,6 @@ def test_answers_do_not_depend_on_how_texts_are_batched(engine: Engine, monkeypa
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
 
 
-def test_batches_hold_every_text_once_within_the_budget() -> None:
-    lengths = [3, 40, 8, 8, 8, 8, 1, 2, 16, 16]
-    batches = list(engine_module._batches(lengths, 32))
-    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
-    assert all(len(b) == 1 or len(b) * max(lengths[i] for i in b) <= 32 for b in batches)
-
-
 def test_long_text_is_cut_at_the_trained_length(engine: Engine) -> None:
     start = "card " * (MAX_LENGTH - 2)
     cut, same = engine.predict([start + "parcel " * 5000, start])

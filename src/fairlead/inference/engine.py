@@ -5,7 +5,7 @@ It knows no server, no protocol and no queue.
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,12 +19,9 @@ from fairlead.inference.answers import Answer, Embedded, answers_of
 from fairlead.inference.jobs import TokenIds
 from fairlead.names import MULTI_LABEL, REGRESSION
 from fairlead.training.models.outputs import VALUE
+from fairlead.variants.batch import BATCH_TOKENS, by_length
 from fairlead.variants.contract import Logits, Runner
 from fairlead.variants.opening import open_runner, variant_to_serve
-
-# Tokens of one forward pass, padding included. On a CPU more than 1,024 leave the cache of a core: a MiniLM in 8 bits
-# took 1.3 times as long a text with 4,096, in fp32 1.2 times.
-BATCH_TOKENS = {"cpu": 1024, "cuda": 4096}
 
 
 class Engine:
@@ -79,7 +76,7 @@ class Engine:
     def answer(self, token_ids: Sequence[TokenIds]) -> list[Answer]:
         """One answer a text, in order, from the token ids of each."""
         answers: dict[int, Answer] = {}
-        for indices in _batches([len(ids) for ids in token_ids], BATCH_TOKENS[self.runner.device]):
+        for indices in by_length([len(ids) for ids in token_ids], BATCH_TOKENS[self.runner.device]):
             answers.update(zip(indices, self.answer_batch([token_ids[i] for i in indices]), strict=True))
         return [answers[index] for index in range(len(token_ids))]
 
@@ -119,18 +116,6 @@ class Engine:
         exponents_BC = np.exp(scaled_BC - scaled_BC.max(axis=1, keepdims=True))
         probabilities_BC: Logits = exponents_BC / exponents_BC.sum(axis=1, keepdims=True)
         return probabilities_BC
-
-
-def _batches(lengths: list[int], tokens: int) -> Iterator[list[int]]:
-    """Indices of texts of like length, so that little of a batch is padding; the longest first."""
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > tokens:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
 
 
 def _encoder(tokenizer: Any, max_length: int) -> Callable[[list[str]], list[Any]] | None:

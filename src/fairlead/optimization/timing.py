@@ -14,14 +14,12 @@ import numpy as np
 from fairlead.events import Progress
 from fairlead.formats.variants import Speed
 from fairlead.optimization.material import TokenIds
+from fairlead.variants.batch import BATCH_TOKENS, by_length
 from fairlead.variants.contract import Logits, Runner
 
 S = TypeVar("S")
 T = TypeVar("T")
 
-# Padding included; past this a CPU's caches gain nothing.
-BATCH_TOKENS = 4096
-MOST_TEXTS = 64
 # What the reference should take for the texts of a round, and any variant for the calls of one shape.
 ROUND_SECONDS, SHAPE_SECONDS = 0.15, 0.02
 LEAST_TEXTS = 32
@@ -31,22 +29,14 @@ BATCH_SIZES = (1, 16)
 QUANTILES = (0.5, 0.95)
 
 
-def by_length(token_ids: TokenIds) -> list[list[int]]:
-    """Indices of texts in batches of like length, the longest first."""
-    batches: list[list[int]] = []
-    for index in sorted(range(len(token_ids)), key=lambda index: -len(token_ids[index])):
-        last = batches[-1] if batches else []
-        room = min(MOST_TEXTS, BATCH_TOKENS // len(token_ids[last[0]])) if last else 0
-        if len(last) < room:
-            last.append(index)
-        else:
-            batches.append([index])
-    return batches
+def batched(token_ids: TokenIds, device: str) -> list[list[int]]:
+    """Indices of texts in the batches that the engine would make of them on a `cpu` or `cuda`."""
+    return list(by_length([len(ids) for ids in token_ids], BATCH_TOKENS[device]))
 
 
 def outputs(runner: Runner, token_ids: TokenIds, advance: Callable[[int], None] = lambda count: None) -> Logits:
     """Outputs of every text, in order, shape (texts, outputs)."""
-    indices, pieces = by_length(token_ids), []
+    indices, pieces = batched(token_ids, runner.device), []
     for batch in indices:
         pieces.append(runner.run([token_ids[index] for index in batch]))
         advance(len(batch))
@@ -57,7 +47,8 @@ def outputs(runner: Runner, token_ids: TokenIds, advance: Callable[[int], None] 
 
 def throughput(runners: Mapping[str, Runner], token_ids: TokenIds, rounds: int, progress: Progress) -> dict[str, float]:
     """Texts a second of each runner over `token_ids` in batches of like length."""
-    batches = [[token_ids[index] for index in batch] for batch in by_length(token_ids)]
+    device = next(iter(runners.values())).device
+    batches = [[token_ids[index] for index in batch] for batch in batched(token_ids, device)]
 
     def one(runner: Runner) -> float:
         started = time.perf_counter()
