@@ -4,9 +4,13 @@ import csv
 import json
 import random
 import resource
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from fairlead import places
@@ -165,3 +169,14 @@ def test_texts_out_of_scope_must_be_a_data_set_of_the_version():
     settings = QUICK | {"out_of_scope": "other"}
     with pytest.raises(ConfigError, match="no data set 'other'; it has test, train, validation"):
         again.optimize_version(again.Request(ref="support_topics:1", settings=settings))
+
+
+def test_what_measures_ends_when_the_command_is_killed():
+    command = [sys.executable, "-m", "fairlead.cli.main", "optimize", "support_topics:1", "--set", "rounds=1000"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as killed:
+        while not (children := psutil.Process(killed.pid).children()):
+            assert killed.poll() is None
+            time.sleep(0.05)
+        killed.kill()
+    psutil.wait_procs(children, timeout=600)
+    assert not any(child.is_running() for child in children)

@@ -1,6 +1,7 @@
 """`fairlead optimize`: the variants of a registered version, measured for a target; and how they are printed."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -68,7 +69,7 @@ def print_optimization(record: "OptimizationRecord") -> None:
 
 def _run(request: dict[str, Any]) -> dict[str, Any]:
     """What came of the request, in a process of its own. Raises the error that it ended with."""
-    from fairlead import errors
+    from fairlead import errors, orphans
     from fairlead.cli.display import Display
     from fairlead.cli.relay import relayed
     from fairlead.formats.atomic import write_json
@@ -79,7 +80,8 @@ def _run(request: dict[str, Any]) -> dict[str, Any]:
         command = [sys.executable, "-m", "fairlead.optimization.again", str(source), str(target)]
         with Display([], sys.stderr) as display, relayed(display.on_event):
             # By its number: whoever calls this as a function may have put another object in the place of sys.stderr.
-            done = subprocess.run(command, stdout=STDERR, check=False)
+            environment = {**os.environ, **orphans.environment()}
+            done = subprocess.run(command, env=environment, stdout=STDERR, check=False)
         if not target.is_file():
             raise errors.FairleadError(f"optimize: it ended with exit code {done.returncode}; run it again")
         outcome: dict[str, Any] = json.loads(target.read_text("utf-8"))

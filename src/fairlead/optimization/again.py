@@ -33,6 +33,7 @@ from fairlead.optimization.config import OptimizationConfig
 from fairlead.optimization.material import Material, spread, texts
 from fairlead.optimization.optimize import optimize, resolve_target, surroundings
 from fairlead.optimization.stage import report
+from fairlead.orphans import end_with_parent
 from fairlead.registry import VersionRecord, open_registry
 from fairlead.registry.fetching import fetch_data_version, fetch_version
 from fairlead.registry.registration import clear, upload
@@ -156,6 +157,7 @@ def _publish(
 
 def main(request: str, result: str) -> int:
     """Run the request in a file, and write the version's name or the error."""
+    end_with_parent()
     try:
         asked = Request.parse(json.loads(Path(request).read_text("utf-8")), where=request)
         version, page = optimize_version(asked, Path(request).parent)

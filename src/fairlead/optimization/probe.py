@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 from pydantic import Field
 
+from fairlead import orphans
 from fairlead.config import Config
 from fairlead.formats.atomic import write_json
 from fairlead.formats.variants import VariantRecord
@@ -49,7 +50,7 @@ def probe(request: Request) -> dict[str, dict[str, Any]]:
         path = Path(temporary, "request.json")
         write_json(path, request.to_dict())
         command = [sys.executable, "-m", "fairlead.optimization.probe", str(path)]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(request.threads)}
+        environment = {**os.environ, **orphans.environment(), "OMP_NUM_THREADS": str(request.threads)}
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, timeout=SECONDS, check=False)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     return {line.pop("name"): line for line in lines}
@@ -83,14 +84,16 @@ def _import(runtime: str) -> None:
 
 def main(path: str) -> int:
     """Measure the variants of the request in a file."""
+    orphans.end_with_parent()
     request = Request.parse(json.loads(Path(path).read_text("utf-8")), where=path)
     _import(request.variants[0].runtime)
     for variant in request.variants:
         sys.stdout.flush()
-        child = os.fork()
+        own, child = os.getpid(), os.fork()
         if child == 0:
             # Whatever happens, the child must not go on with the parent's loop.
             try:
+                orphans.watch(own)
                 os.write(1, (json.dumps(_load(request, variant)) + "\n").encode())
             finally:
                 os._exit(0)

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
+from fairlead import orphans
 from fairlead.errors import FairleadError, TrainingError
 from fairlead.formats import tokens as token_format
 from fairlead.formats.tokens import TokensManifest
@@ -44,7 +45,6 @@ from fairlead.training.watch.sinks import open_sinks
 LOCK = "lock"
 # A killed stage's ranks notice within half a second; the rest is room for a busy machine.
 LOCK_SECONDS = 15.0
-PARENT_POLL_SECONDS = 0.5
 
 _stop = threading.Event()
 
@@ -58,7 +58,8 @@ def main(arguments: list[str]) -> NoReturn:
     # A rank that hangs is asked for its stacks before it is ended.
     faulthandler.register(signal.SIGUSR1)
     heartbeat.begin()
-    _die_with_parent()
+    # Or this rank would go on unseen when the launcher was killed with SIGKILL.
+    orphans.watch(os.getppid())
     code = 1
     try:
         kept = work(read_job(Path(arguments[0])))  # noqa: F841 (see _leave)
@@ -176,18 +177,6 @@ def _locked(fd: int) -> bool:
 
 def _request_stop(_signal: int, _frame: FrameType | None) -> None:
     _stop.set()
-
-
-def _die_with_parent() -> None:
-    """End with the launcher even when it was killed with SIGKILL, or this rank would go on unseen."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(PARENT_POLL_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":
