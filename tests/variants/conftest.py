@@ -11,6 +11,7 @@ from fairlead.names import MODEL_MANIFEST
 from fairlead.optimization.export import export_onnx
 from fairlead.optimization.quantization import quantize_dynamically, quantize_statically
 from fairlead.training.models.building import load_classifier
+from fairlead.variants.availability import safe_weight_bits
 from tests.tiny import make_version
 
 TEXTS = [[2, 4, 5, 6, 3], [2, 9, 3], [2, 7, 8, 9, 10, 11, 12, 3], [2, 3]]
@@ -25,8 +26,8 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_version(tmp_path_factory.mktemp("versions") / "tiny")
     fp32 = folder / FILES["fp32"]
     export_onnx(load_classifier(folder), TEXTS[:3], 0, fp32)
-    quantize_dynamically(fp32, folder / FILES["int8"])
-    quantize_statically(fp32, folder / FILES["int8-static"], [TEXTS], 0)
+    quantize_dynamically(fp32, folder / FILES["int8"], safe_weight_bits())
+    quantize_statically(fp32, folder / FILES["int8-static"], [TEXTS], 0, safe_weight_bits())
     manifest = read_manifest(folder)
     files = list_files(folder)
     record = OptimizationRecord(variants=[_record(name) for name in NAMES])
@@ -39,4 +40,6 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _record(name: str) -> VariantRecord:
     runtime, _, precision = name.partition("-")
     files = [] if runtime == "torch" else [FILES[precision]]
-    return VariantRecord.parse({"name": name, "runtime": runtime, "precision": precision, "files": files})
+    bits = safe_weight_bits() if precision.startswith("int8") else None
+    values = {"name": name, "runtime": runtime, "precision": precision, "weight_bits": bits, "files": files}
+    return VariantRecord.parse(values)

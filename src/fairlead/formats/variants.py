@@ -53,6 +53,9 @@ class VariantRecord(Config):
     """What runs it."""
     precision: PrecisionName
     """Arithmetic of its matrix products."""
+    weight_bits: int | None = None
+    """Bits of weights in int8: 8, or 7, with which sums of products overflow on no processor. None of other precisions,
+    and of older releases, which took 8."""
     files: list[str] = Field(default_factory=list)
     """Paths in the version's folder that it is loaded from; none where it is made from `model.safetensors`."""
     kept: bool = True

@@ -15,13 +15,14 @@ from fairlead.formats.model import WEIGHTS
 from fairlead.formats.variants import REFERENCE, VARIANTS, PrecisionName, VariantRecord
 from fairlead.optimization.material import Material
 from fairlead.optimization.timing import batched
-from fairlead.variants.availability import unavailable
+from fairlead.variants.availability import cannot_run, safe_weight_bits, unavailable
 from fairlead.variants.opening import open_variant
 
 FILES: dict[PrecisionName, str] = {
     name: f"{VARIANTS}/onnx-{name}/model.onnx" for name in ("fp32", "int8", "int8-static")
 }
 FILES["bf16"] = FILES["fp32"]
+QUANTIZED = ("int8", "int8-static")
 # Texts that the exported file is held against torch on, and that the exporter traces.
 CHECKED_TEXTS, TRACED_TEXTS = 64, 3
 # What torch's exporter needs besides torch.
@@ -39,19 +40,24 @@ class Built:
     max_export_difference: float | None = None
 
 
-def record_of(name: str) -> VariantRecord:
-    """The record of `<runtime>-<precision>`, with the files that it needs."""
+def record_of(name: str, weight_bits: int | None = None) -> VariantRecord:
+    """The record of `<runtime>-<precision>`, with the files that it needs; `weight_bits` of int8."""
     runtime, _, precision = name.partition("-")
     files = [] if runtime == "torch" else [FILES[precision]]  # type: ignore[index]
-    return VariantRecord.parse({"name": name, "runtime": runtime, "precision": precision, "files": files})
+    bits = weight_bits if precision in QUANTIZED else None
+    values = {"name": name, "runtime": runtime, "precision": precision, "weight_bits": bits, "files": files}
+    return VariantRecord.parse(values)
 
 
-def build(material: Material, names: list[str], output: Path) -> Built:
-    """Make the files of the candidates under `output`. What this machine cannot run, or make, is refused."""
-    built = Built([record_of(REFERENCE)])
+def build(material: Material, names: list[str], output: Path, weight_bits: int | None = None) -> Built:
+    """Make the files of the candidates under `output`. What this machine cannot run, or make, is refused.
+
+    `weight_bits` of int8 are by default as many as this processor computes with.
+    """
+    built, bits = Built([record_of(REFERENCE)]), weight_bits or safe_weight_bits()
     for name in names:
-        record = record_of(name)
-        if reason := unavailable(record.runtime, record.precision):
+        record = record_of(name, bits)
+        if reason := cannot_run(record):
             built.refused[name] = reason
         else:
             built.variants.append(record)
@@ -77,14 +83,14 @@ def _write_files(material: Material, built: Built, output: Path) -> None:
     except ConfigError as error:
         return _refuse(built, wanted, str(error))
     progress.advance()
-    for precision in ("int8", "int8-static"):
-        if FILES[precision] in wanted:
-            _write_quantized(material, built, output, precision)
-            progress.advance()
+    for record in {one.precision: one for one in built.variants if one.precision in QUANTIZED}.values():
+        _write_quantized(material, built, output, record)
+        progress.advance()
     return None
 
 
-def _write_quantized(material: Material, built: Built, output: Path, precision: PrecisionName) -> None:
+def _write_quantized(material: Material, built: Built, output: Path, record: VariantRecord) -> None:
+    precision, bits = record.precision, record.weight_bits or 8
     if importlib.util.find_spec("onnxruntime") is None:
         return _refuse(built, {FILES[precision]}, "onnxruntime, which writes it, is not installed")
     # It takes a second to import, which a torch variant need not wait for.
@@ -93,10 +99,10 @@ def _write_quantized(material: Material, built: Built, output: Path, precision: 
     source, path = output / FILES["fp32"], output / FILES[precision]
     try:
         if precision == "int8":
-            quantize_dynamically(source, path)
+            quantize_dynamically(source, path, bits)
         else:
             batches = [[material.train[index] for index in batch] for batch in batched(material.train, "cpu")]
-            quantize_statically(source, path, batches, material.pad_token_id)
+            quantize_statically(source, path, batches, material.pad_token_id, bits)
     # A full disk is no property of the variant.
     except OSError:
         raise

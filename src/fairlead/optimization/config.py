@@ -43,6 +43,9 @@ class OptimizationConfig(Config):
     """Rows of the validation split that variants are measured on, spread evenly over it. Default 2,000."""
     calibration_rows: int = Field(256, ge=1, le=100_000)
     """Texts of the training split from which static int8 takes the ranges of activations. Default 256."""
+    weight_bits: int | None = Field(None, ge=7, le=8)
+    """Bits of weights in int8, 7 or 8. With 7, sums of products overflow on no processor; with 8 they do on x86 without
+    VNNI instructions, which then serves the registered weights. Default: what the processor that optimizes needs."""
     rounds: int = Field(5, ge=1, le=1000)
     """Times that every variant is timed, one after the other in each round. Default 5."""
     threads: int = Field(1, ge=1, le=1024)

@@ -45,7 +45,7 @@ def optimize(material: Material, config: OptimizationConfig, output: Path) -> Op
     target = resolve_target(config)
     measuring = _Measuring(material, config, output, device_of(target))
     with ThreadPoolExecutor(1) as beside:
-        built = build(material, _worth_trying(material, config, target), output)
+        built = build(material, _worth_trying(material, config, target), output, config.weight_bits)
         measured = measuring.measure(built, beside)
     chosen, reason = choose(measured.variants, config, target)
     reason = too_few_rows(material, config) or reason

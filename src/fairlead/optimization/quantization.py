@@ -4,7 +4,8 @@
     static     it is found beforehand, on calibration texts (weights of products); in QDQ form, which OpenVINO reads too
 
 One scale a column of weights: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
-Integer-Arithmetic-Only Inference".
+Integer-Arithmetic-Only Inference". Weights of 7 bits (-64 to 64) are for processors on which sums of 8-bit products
+overflow; see `safe_weight_bits`.
 """
 
 import logging
@@ -24,7 +25,7 @@ OPTIONS = {"MatMulConstBOnly": True}
 TokenIds = Sequence[Sequence[int]]
 
 
-def quantize_dynamically(source: Path, path: Path) -> None:
+def quantize_dynamically(source: Path, path: Path, weight_bits: int = 8) -> None:
     """Write the variant whose scales are found at run time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _Quiet():
@@ -35,11 +36,14 @@ def quantize_dynamically(source: Path, path: Path) -> None:
             # On banking77 a scale a column halves the answers that change (0.5 % in place of 0.9 %).
             per_channel=True,
             weight_type=QuantType.QInt8,
+            reduce_range=weight_bits < 8,
             extra_options=OPTIONS,
         )
 
 
-def quantize_statically(source: Path, path: Path, batches: Sequence[TokenIds], pad_token_id: int) -> None:
+def quantize_statically(
+    source: Path, path: Path, batches: Sequence[TokenIds], pad_token_id: int, weight_bits: int = 8
+) -> None:
     """Write the variant whose scales are those of `batches`, texts of the training split."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _Quiet():
@@ -52,6 +56,7 @@ def quantize_statically(source: Path, path: Path, batches: Sequence[TokenIds], p
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            reduce_range=weight_bits < 8,
             extra_options=OPTIONS,
         )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from fairlead.errors import ConfigError
 from fairlead.formats.model import ModelManifest
 from fairlead.formats.variants import REFERENCE, VariantRecord
-from fairlead.variants.availability import unavailable
+from fairlead.variants.availability import cannot_run
 from fairlead.variants.contract import Runner
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ def variant_to_serve(manifest: ModelManifest) -> str:
     chosen = record.variant(record.chosen) if record else None
     if chosen is None:
         return REFERENCE
-    if reason := unavailable(chosen.runtime, chosen.precision):
+    if reason := cannot_run(chosen):
         logger.warning("%s: %s serves in place of %s: %s", manifest.name, REFERENCE, chosen.name, reason)
         return REFERENCE
     return chosen.name
@@ -42,7 +42,7 @@ def open_runner(folder: Path, manifest: ModelManifest, name: str, pad_token_id: 
     if record is None or not record.kept:
         names = ", ".join(dict.fromkeys([REFERENCE, *(one.name for one in known if one.kept)]))
         raise ConfigError(f"variant: {manifest.name} has no {name!r}; it has {names}")
-    if reason := unavailable(record.runtime, record.precision):
+    if reason := cannot_run(record):
         raise ConfigError(f"variant: {name} cannot run on this machine: {reason}; ask for {REFERENCE}")
     return open_variant(folder, record, pad_token_id)
 
