@@ -5,6 +5,7 @@ through the door; see docs/decisions/016.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,11 +16,15 @@ from serving.failures import BodyTooSlow, InvalidRequest, TooLarge, UnreadableCo
 
 # 1,024 texts of 32 KB. A body is held in memory several times over while it is read.
 MAX_BODY_BYTES = 32 << 20
+# The library puts a message together in the event loop, 32 MB in 40 ms. kserve takes 8 MiB.
+MAX_MESSAGE_BYTES = 16 << 20
 # A body that stops on its way would hold its place for ever.
 BODY_SECONDS = 30.0
 # Milliseconds that the caller will wait for the answer.
 TIMEOUT_HEADER = b"x-request-timeout-ms"
 MAX_TIMEOUT_MS = 3_600_000
+# Where a scope has the time.perf_counter() of its first byte; ASGI has no place for it.
+ARRIVED = "fairlead.arrived"
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -56,6 +61,11 @@ class Request:
         return None if value is None else value.decode("latin-1")
 
     @property
+    def arrived(self) -> float:
+        """When its first byte was read from the socket, by time.perf_counter; now where the server does not say."""
+        return float(self.scope.get(ARRIVED) or time.perf_counter())
+
+    @property
     def num_bytes(self) -> int:
         """Length of the body, as the client says; 0 where it says nothing."""
         length = self.header(b"content-length")
@@ -75,10 +85,11 @@ class Request:
             )
         return milliseconds / 1000
 
-    async def body(self) -> bytes:
-        """The whole body. Raises TooLarge before more than MAX_BODY_BYTES are held, ClientLeft when it is cut.
+    async def body(self) -> list[bytes]:
+        """The whole body as it came, one part at least.
 
-        From then on the task that answers is cancelled when the client leaves.
+        Raises TooLarge before more than MAX_BODY_BYTES are held, ClientLeft when it is cut. From then on the task that
+        answers is cancelled when the client leaves.
         """
         body = await self._read_body()
         if task := asyncio.current_task():
@@ -91,13 +102,14 @@ class Request:
         self.left = True
         answering.cancel()
 
-    async def _read_body(self) -> bytes:
+    async def _read_body(self) -> list[bytes]:
         self._check_headers()
         message = await self.receive()
         # Nearly every body comes whole: only others are worth a clock.
         if message["type"] == "http.request" and not message.get("more_body"):
             body: bytes = message.get("body", b"")
-            return _checked(body, len(body))
+            _check_size(len(body))
+            return [body]
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 return await self._rest_of_body(message)
@@ -109,25 +121,24 @@ class Request:
         if coding and coding.lower() != b"identity":
             shown = coding.decode("latin-1")[:40]
             raise UnreadableCoding(f"content-encoding: {shown!r} is not read here; send the body as it is")
-        _checked(b"", self.num_bytes)
+        _check_size(self.num_bytes)
 
-    async def _rest_of_body(self, message: dict[str, Any]) -> bytes:
-        chunks, received = [], 0
+    async def _rest_of_body(self, message: dict[str, Any]) -> list[bytes]:
+        chunks, received = list[bytes](), 0
         while True:
             if message["type"] == "http.disconnect":
                 raise ClientLeft
             chunks.append(message.get("body", b""))
             received += len(chunks[-1])
-            _checked(b"", received)
+            _check_size(received)
             if not message.get("more_body"):
-                return b"".join(chunks)
+                return chunks
             message = await self.receive()
 
 
-def _checked(body: bytes, size: int) -> bytes:
-    if size > MAX_BODY_BYTES:
+def _check_size(num_bytes: int) -> None:
+    if num_bytes > MAX_BODY_BYTES:
         raise TooLarge(f"body: it is over the limit of {MAX_BODY_BYTES:,} bytes; send several requests")
-    return body
 
 
 JSON_TYPE = (b"content-type", b"application/json")

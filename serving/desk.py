@@ -10,7 +10,7 @@ from fairlead.inference.loading import Model
 from fairlead.inference.repository import Repository
 from fairlead.inference.writing import ServedWriter
 from serving.answers import Answer, Stamp
-from serving.exchange import Answered, Door, Exchange, Observer, no_header
+from serving.exchange import Answered, Exchange, Observer
 from serving.failures import NotReady, status_of
 from serving.interface import EMBEDDING, Interface, interface_of
 from serving.questions import Question
@@ -77,11 +77,9 @@ class Desk:
 
     async def answer(
         self,
-        door: Door,
-        model: str,
+        exchange: Exchange,
         version: str,
         read: Callable[[Interface], Awaitable[tuple[Question, float | None]]],
-        header: Callable[[str], str | None] = no_header,
         num_bytes: int = 0,
     ) -> Answered:
         """Answer one request, which `read` reads once its model is found, with the seconds that its caller waits.
@@ -90,9 +88,8 @@ class Desk:
 
         Raises what the caller has to know: see failures.STATUSES.
         """
-        exchange = Exchange(door, model, header)
         with self.told(exchange):
-            exchange.served = served = self.find(model, version)
+            exchange.served = served = self.find(exchange.model, version)
             check_room(served, num_bytes)
             exchange.question, seconds = await read(interface_of(served))
             return await self.ask(exchange, served, exchange.question, seconds)

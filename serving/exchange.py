@@ -43,7 +43,7 @@ class Exchange:
     header: Callable[[str], str | None] = no_header
     """A header of HTTP or the metadata of gRPC by its name in lower case; read by who wants one."""
     started: float = field(default_factory=time.perf_counter)
-    """When it came, by time.perf_counter."""
+    """When it came, by time.perf_counter: its first byte over HTTP, all of it over gRPC."""
     served: Model | None = None
     """What answers, once it is found."""
     question: Question | None = None

@@ -1,31 +1,18 @@
 """A JSON body, read; what cannot be read is named as far as it can be."""
 
-import asyncio
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import orjson
 
-from fairlead.errors import Overloaded
 from serving import jsonparts
 from serving.asgi import Request
 from serving.failures import InvalidRequest
-from serving.jsonparts import LARGE_JSON_BYTES
 from serving.questions import kind
-
-# Bodies of 32 MB in memory, several times over, and the seconds that the last of them waits.
-MAX_READING = 16
-_READING = ThreadPoolExecutor(1, thread_name_prefix="reading")
+from serving.reading import LARGE_BYTES, check_waiting, read_sized
 
 Result = TypeVar("Result")
-
-
-class _Waiting:
-    """How many large bodies are read, or wait for that."""
-
-    count = 0
 
 
 async def read_body(request: Request, read: Callable[[bytes], Result]) -> Result:
@@ -33,32 +20,18 @@ async def read_body(request: Request, read: Callable[[bytes], Result]) -> Result
 
     Raises Overloaded when many are read already, and what `read` raises.
     """
-    _check_waiting(request.num_bytes)
-    body = await request.body()
-    if len(body) < LARGE_JSON_BYTES:
-        return read(body)
-    _check_waiting(len(body))
-    return await beside(lambda: read(body))
-
-
-async def beside(read: Callable[[], Result]) -> Result:
-    """Read something beside the event loop, when what came before is read."""
-    _Waiting.count += 1
-    try:
-        return await asyncio.get_running_loop().run_in_executor(_READING, read)
-    finally:
-        _Waiting.count -= 1
-
-
-def _check_waiting(num_bytes: int) -> None:
-    if num_bytes >= LARGE_JSON_BYTES and _Waiting.count >= MAX_READING:
-        raise Overloaded(f"server: {_Waiting.count} large bodies are being read; send it again later")
+    check_waiting(request.num_bytes)
+    parts = await request.body()
+    if len(parts) == 1:
+        return await read_sized(len(parts[0]), lambda: read(parts[0]))
+    # Putting 32 MB together takes 10 ms.
+    return await read_sized(sum(map(len, parts)), lambda: read(b"".join(parts)))
 
 
 def read_object(body: bytes, example: str) -> dict[str, Any]:
     """The object that a body is. Raises InvalidRequest, which shows the `example`."""
     try:
-        value = orjson.loads(body) if len(body) < LARGE_JSON_BYTES else jsonparts.loads(body)
+        value = orjson.loads(body) if len(body) < LARGE_BYTES else jsonparts.loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(_reason(body, error, example)) from error
     if not isinstance(value, dict):
@@ -68,7 +41,7 @@ def read_object(body: bytes, example: str) -> dict[str, Any]:
 
 def _reason(body: bytes, error: orjson.JSONDecodeError, example: str) -> str:
     # Another parser, which holds the lock for longer: where a large body's is, is known already.
-    small = len(body) < LARGE_JSON_BYTES
+    small = len(body) < LARGE_BYTES
     if small and "surrogate" in str(error) and (where := _surrogate_in(body)):
         return f"{where}: it is not UTF-8 (a lone surrogate); send whole characters"
     return f"body: it is not JSON ({error}); send {example}"

@@ -3,12 +3,15 @@
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from fairlead.errors import ConfigError, FairleadError
+from serving.asgi import ARRIVED
 
 # Longer than the 60 s after which proxies let go of idle connections, or they race the server for them.
 KEEP_ALIVE_SECONDS = 65
@@ -29,6 +32,15 @@ def bind(host: str, port: int) -> socket.socket:
 def address(host: str, port: int) -> str:
     """Host and port as one text."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class Timed(HttpToolsProtocol):
+    """uvicorn's HTTP, which notes when a request's first byte was read: its task starts some requests later."""
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self.scope[ARRIVED] = time.perf_counter()  # type: ignore[typeddict-unknown-key]
 
 
 class RestServer(uvicorn.Server):
@@ -60,7 +72,7 @@ def rest_server(app: Any, grace_seconds: float) -> RestServer:
         uvicorn.Config(
             app,
             interface="asgi3",
-            http="httptools",
+            http=Timed,
             ws="none",
             lifespan="off",
             log_config=None,

@@ -26,7 +26,9 @@ from prometheus_client.registry import Collector
 MULTIPROC_ENV = "PROMETHEUS_MULTIPROC_DIR"
 
 VERSION = ("model", "version", "variant")
-# Seconds: from the overhead of a request to a deadline; and from a short text's tokens to a long batch.
+# Seconds of a request, close together around the 10 ms that a refusal may take.
+REQUEST_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+# From the overhead of a request to a deadline; and from a short text's tokens to a long batch.
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SHORT_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
@@ -45,7 +47,15 @@ _gauge = functools.partial(Gauge, registry=REGISTRY, multiprocess_mode="livesum"
 
 REQUESTS = _counter("fairlead_requests", "Requests that ended, by HTTP status.", [*VERSION, "protocol", "status"])
 REQUEST_SECONDS = _histogram(
-    "fairlead_request_seconds", "From a request's arrival to its answer.", [*VERSION, "protocol"], buckets=SECONDS
+    "fairlead_request_seconds",
+    "From a request's first byte to its answer or refusal on the socket, by HTTP status.",
+    [*VERSION, "protocol", "status"],
+    buckets=REQUEST_BUCKETS,
+)
+LOOP_LATE_SECONDS = _histogram(
+    "fairlead_event_loop_late_seconds",
+    "How much later than due the event loop turns: what has come waits so long before it is read.",
+    buckets=REQUEST_BUCKETS,
 )
 TEXTS = _counter("fairlead_texts", "Texts answered.", VERSION)
 IN_FLIGHT = _gauge("fairlead_requests_in_flight", "Requests being answered.", ["protocol"])

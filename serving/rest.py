@@ -23,6 +23,7 @@ from serving.asgi import (
 from serving.cloudevents import Envelope
 from serving.control import Control
 from serving.desk import LARGE_BODY_BYTES, Desk, check_working
+from serving.exchange import Exchange
 from serving.failures import RETRIED, InvalidRequest, retry_after, status_of
 from serving.interface import Interface, interface_of
 from serving.jsonbody import read_body, read_object
@@ -121,9 +122,8 @@ class RestDoor:
 
             return await read_body(request, question), seconds
 
-        answered = await self.desk.answer(
-            "v1", request.parts["model"], "", read, request.header_text, request.num_bytes
-        )
+        exchange = Exchange("v1", request.parts["model"], request.header_text, request.arrived)
+        answered = await self.desk.answer(exchange, "", read, request.num_bytes)
         answer = v1.written(answered.question, answered.answers, answered.stamp)
         return envelope.response(answer, answered.stamp)
 
@@ -135,8 +135,8 @@ class RestDoor:
             length = request.header(v2.JSON_LENGTH)
             return await read_body(request, lambda body: v2.read(body, length, interface)), seconds
 
-        model, version = request.parts["model"], request.parts.get("version", "")
-        answered = await self.desk.answer("v2", model, version, read, request.header_text, request.num_bytes)
+        exchange = Exchange("v2", request.parts["model"], request.header_text, request.arrived)
+        answered = await self.desk.answer(exchange, request.parts.get("version", ""), read, request.num_bytes)
         body, size = v2.written(answered)
         headers = answered.stamp.http_headers()
         if size is None:

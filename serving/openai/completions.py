@@ -34,7 +34,7 @@ class CompletionsDoor:
 
     async def complete(self, request: Request) -> Any:
         """Continue prompts."""
-        exchange = Exchange("openai", "", request.header_text)
+        exchange = Exchange("openai", "", request.header_text, request.arrived)
         try:
             seconds = request.deadline_seconds
             wish = await read_body(request, lambda body: read(read_object(body, EXAMPLE)))

@@ -13,9 +13,10 @@ from serving.desk import Desk
 from serving.exchange import Exchange
 from serving.failures import InvalidRequest
 from serving.interface import EMBEDDING, Interface, interface_of
-from serving.jsonbody import beside, read_body, read_object
+from serving.jsonbody import read_body, read_object
 from serving.openai.form import check_fields, paths, read_model
 from serving.questions import Question, check_embedding, kind, read_items, read_token_ids
+from serving.reading import beside
 
 EXAMPLE = '{"model": "name", "input": ["text"]}'
 KNOWN = ("model", "input", "encoding_format", "dimensions", "user")
@@ -50,7 +51,7 @@ class EmbeddingsDoor:
 
     async def embed(self, request: Request) -> Response:
         """Embed texts."""
-        exchange = Exchange("openai", "", request.header_text)
+        exchange = Exchange("openai", "", request.header_text, request.arrived)
         with self._desk.told(exchange):
             seconds = request.deadline_seconds
             wish = await read_body(request, lambda body: read(read_object(body, EXAMPLE)))

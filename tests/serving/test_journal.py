@@ -174,6 +174,7 @@ def test_metrics_count_by_version_status_and_protocol_and_no_caller_makes_a_seri
     infer(server)
     assert of("fairlead_requests_total", ("protocol", "v1"), ("status", "200")) == before + 3
     assert of("fairlead_requests_total", ("protocol", "grpc"), ("status", "200")) >= 1
+    assert of("fairlead_request_seconds_bucket", ("protocol", "v1"), ("status", "200"), ("le", "+Inf")) == before + 3
     assert of("fairlead_texts_total") == texts + 7
     assert of("fairlead_compute_seconds_count") > batches
     assert of("fairlead_batch_tokens_sum") > 0 and of("fairlead_tokenize_seconds_total") > 0
@@ -188,7 +189,7 @@ def test_metrics_count_by_version_status_and_protocol_and_no_caller_makes_a_seri
     # The first of them made those of status 404.
     assert len(after) < series + 30 and not any("guess" in str(key) for key in after)
     assert after[("fairlead_requests_in_flight", ("protocol", "v1"))] == 0
-    assert after[("fairlead_machine_load_ratio",)] >= 0
+    assert after[("fairlead_machine_load_ratio",)] >= 0 and after[("fairlead_event_loop_late_seconds_count",)] > 0
 
 
 def test_the_page_lists_the_metrics_that_there_are(server: Journaled) -> None:

@@ -4,13 +4,17 @@ import asyncio
 import json
 import random
 from pathlib import Path
+from typing import Any
 
+import grpc
 import orjson
 import pytest
 
-from serving import jsonbody, jsonparts
+from serving import jsonparts, reading
 from serving.failures import InvalidRequest
-from tests.serving.doors import V1, V2, opened, run
+from serving.protobuf import pb
+from serving.wire import check_message
+from tests.serving.doors import V1, V2, infer_request, opened, rpc_opened, run
 
 PIECES = ["a", '"', "\\", "\n", "é", "🙂", "[", "{", ",", "\u2028", "x" * 9]
 
@@ -20,10 +24,15 @@ def test_values_are_those_of_the_parser_wherever_parts_end(seed: int, monkeypatc
     generator = random.Random(seed)
     monkeypatch.setattr(jsonparts, "PART_BYTES", generator.randint(1, 40))
     monkeypatch.setattr(jsonparts, "LONG_STRING_BYTES", generator.randint(0, 6))
+    # No fewer than the indentation and a number.
+    monkeypatch.setattr(jsonparts, "PIECE_BYTES", generator.randint(40, 90))
 
     def value(depth: int) -> object:
-        kind = generator.randint(0, 5 if depth else 3)
+        kind = generator.randint(0, 6 if depth else 3)
         text = "".join(generator.choices(PIECES, k=generator.randint(0, 6)))
+        if kind > 5:
+            numbers = generator.choices([7, -1.5e-3, True, None, 10**12], k=generator.randint(0, 60))
+            return generator.choice([numbers, [*numbers, text, *numbers, [], *numbers]])
         if kind > 4:
             return {f"{text}{n}": value(depth - 1) for n in range(generator.randint(0, 3))}
         if kind > 3:
@@ -53,6 +62,9 @@ def test_what_no_request_has_is_refused_before_it_is_parsed(version: Path) -> No
         b'{"instances":["a", "' + b"a" * 1_100_000 + b'"]}': "instances[1]: it has 1,100,000 bytes",
         b'{"instances":["a", "' + b"\xff" * 100_000 + b'"]}': "instances[1]: it is no string of JSON in UTF-8",
         b'{"instances":[' + b" " * 100_000 + b"}": "it is not JSON",
+        b'{"instances":[1,' + b"7" * 100_000 + b",1]}": "32,768 bytes have no comma",
+        b'{"instances":[' + b"1," * 40_000 + b"," + b"1," * 40_000 + b"1]}": "it is not JSON",
+        b'{"instances":[1' + b"]" * 100_000: "more than 4,096 lists",
         b'"' + b"a" * 100_000 + b'"': "an object is expected, not a string",
         b'{"a' + b"a" * 100_000 + b'":1}': "instances: it is missing",
         texts: "1,025 texts are over the limit",
@@ -71,9 +83,48 @@ def test_what_no_request_has_is_refused_before_it_is_parsed(version: Path) -> No
     run(ask)
 
 
+def test_messages_that_no_request_is_are_refused_before_they_are_parsed(version: Path) -> None:
+    def numbers(count: int) -> Any:
+        request = pb.ModelInferRequest(model_name="topics")
+        tensor = request.inputs.add(name="input_ids", datatype="INT64", shape=[1, count])
+        tensor.contents.int64_contents.extend([300] * count)
+        return request
+
+    tensors = pb.ModelInferRequest(model_name="topics", inputs=[pb.ModelInferRequest.InferInputTensor()] * 40_000)
+    refused = {
+        "more than 8,192 fields": tensors,
+        "1,048,576 elements": numbers((1 << 20) + 1),
+        "200,000 tokens are over the model's 16": numbers(200_000),
+        "1,025 texts are over the limit": infer_request(*["my card was charged " * 5] * 1025),
+    }
+
+    async def ask() -> None:
+        async with opened(version) as doors, rpc_opened(doors) as infer:
+            for words, request in refused.items():
+                with pytest.raises(grpc.RpcError, match=words) as raised:
+                    await infer(request)
+                assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert [end.status for end in doors.ends.exchanges] == [400] * len(refused)
+            answered = await infer(infer_request("my card " * 100_000, "where is the parcel"))
+            assert [len(output.contents.bytes_contents) for output in answered.outputs if output.name == "label"] == [2]
+
+    run(ask)
+
+
+def test_wherever_a_message_ends_its_check_does() -> None:
+    content = infer_request("my card", "é" * 300).SerializeToString()
+    for end in range(len(content)):
+        check_message(content[:end], pb.ModelInferRequest)
+    for start in range(0, len(content), 7):
+        check_message(content[start:], pb.ModelInferRequest)
+    with pytest.raises(InvalidRequest, match="more than 8,192 fields"):
+        # Groups within groups, which no field of the protocol is.
+        check_message(b"\x0b" * 9000 + b"\x0c" * 9000, pb.ModelInferRequest)
+
+
 def test_when_many_large_bodies_wait_more_are_refused(version: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def ask() -> None:
-        monkeypatch.setattr(jsonbody, "MAX_READING", 2)
+        monkeypatch.setattr(reading, "MAX_READING", 2)
         async with opened(version) as doors:
             asked = [doors.ask("my card " * 20_000) for _ in range(20)]
             statuses = sorted(one.status_code for one in await asyncio.gather(*asked))
