@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fairlead.cluster import following
+from fairlead.cluster import following, nodes
 from fairlead.cluster.api_server import ApiServer
 from fairlead.cluster.config import CompileSettings
 from fairlead.cluster.nodes import train_on_nodes
@@ -452,7 +452,11 @@ def test_an_evicted_node_is_told_and_the_nodes_go_on(cluster: Cluster, capfd: py
     assert "was taken away by the cluster (Evicted: The node was low on resource: memory.)" in capfd.readouterr().out
 
 
-def test_the_end_of_all_retries_names_the_node_and_its_reason(cluster: Cluster) -> None:
+def test_the_end_of_all_retries_names_the_node_and_its_reason(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nobody ends the node that runs.
+    monkeypatch.setattr(nodes, "WAIT_SECONDS", 0.5)
     step = Step()
     started(cluster)
     add_pod(cluster, 0, {"phase": "Running"})
@@ -479,6 +483,7 @@ def test_nodes_that_wait_long_say_what_for(
 ) -> None:
     monkeypatch.setattr(following, "QUIET_SECONDS", 0.0)
     monkeypatch.setattr(following, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(nodes, "WAIT_SECONDS", 0.5)
     told: list[str] = []
 
     def says(sentence: str) -> bool:
