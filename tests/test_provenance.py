@@ -1,5 +1,6 @@
 """Provenance in a real checkout: what decides results is in the digests, wherever it lies."""
 
+import importlib.metadata
 import json
 import shutil
 import subprocess
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from fairlead.formats.digests import of_bytes
 from fairlead.formats.model import Code
+from fairlead.provenance import packages_digest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("components", "pipelines", "serving")
@@ -84,3 +87,8 @@ def test_a_package_of_the_same_name_elsewhere_is_not_ours(checkout: Path, tmp_pa
     (tmp_path / "other" / "serving" / "__init__.py").write_text("")
     alone = code_of(checkout / "src", checkout)
     assert code_of(tmp_path / "other", checkout / "src", checkout) == alone
+
+
+def test_the_packages_are_those_that_are_installed_by_name_and_version() -> None:
+    lines = sorted({f"{d.metadata['Name'].lower()}=={d.version}" for d in importlib.metadata.distributions()})
+    assert packages_digest() == of_bytes("\n".join(lines).encode())
