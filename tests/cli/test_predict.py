@@ -145,7 +145,7 @@ def test_serve_becomes_the_server_and_stops_on_ctrl_c(version, home):
         _, err = child.communicate(timeout=60)
     finally:
         child.kill()
-    assert child.returncode in (0, 130) and "Traceback" not in err
+    assert child.returncode == 0 and "Traceback" not in err
     assert err.startswith("serving support_topics_v1; Ctrl-C stops it")
     assert (home / "models" / "support_topics" / "v0001").is_dir()
 
