@@ -4,92 +4,83 @@ A limit on the address space makes the allocator fail as it does on a full machi
 the limit is set, and the limit's size, do not matter for what is checked.
 """
 
-import json
-import subprocess
-import sys
+import resource
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from fairlead.errors import MemoryExceeded
-from fairlead.training.updates.gradients import GradientExchange
-from fairlead.training.watch.memory import MicroBatchBudget, in_parts, is_out_of_memory
-from tests.training.corpus import curve
-
-# One rank of a run of 3 steps. `hungry` fills memory from within a micro-batch above 100 tokens: what is left
-# under the limit does not hold what it asks for.
-RANK = """
-import json, resource, sys
-from pathlib import Path
-import torch, torch.distributed as dist
 from fairlead.formats import tokens
+from fairlead.training.batching.packing import Pack
 from fairlead.training.checkpoints.format import open_checkpoints
 from fairlead.training.config import ModelConfig, TrainConfig
 from fairlead.training.launching.distributed import Group
 from fairlead.training.loop import Loop
 from fairlead.training.models.building import build_model
-from fairlead.training.batching.packing import Pack
 from fairlead.training.objective.tasks import Splits
-from tests.training.corpus import Corpus, PromptLog, Recorder
+from fairlead.training.updates.gradients import GradientExchange
+from fairlead.training.watch.memory import MicroBatchBudget, in_parts, is_out_of_memory
+from tests.training.corpus import Corpus, PromptLog, Recorder, curve
+from tests.training.forked import Forked
 
-folder, rank, world_size, hungry_rank, settings = Path(sys.argv[1]), *map(int, sys.argv[2:5]), json.loads(sys.argv[5])
-torch.set_num_threads(1)
-dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size)
-group = Group(rank, world_size, torch.device("cpu"))
-corpus = Corpus(folder / f"corpus-{rank}")
-splits = Splits(*(tokens.open_split(corpus.tokens, corpus.manifest, s) for s in ("train", "validation")), 0)
-torch.manual_seed(0)
-model = build_model(ModelConfig(depth=1), corpus.manifest)
-log = PromptLog(Recorder(folder)) if rank == 0 else None
-loop = Loop(TrainConfig.parse(settings), model, splits, group, open_checkpoints(str(folder)), log)
-
-ROOM = 1 << 28
-def hungry(module, arguments):
-    batch = arguments[0]
-    if (batch.input_ids_T if isinstance(batch, Pack) else batch.input_ids_BT).numel() > settings["batch_size"] * 2:
-        torch.empty(2 * ROOM, dtype=torch.uint8)
-
-if rank == hungry_rank:
-    loop._passes.network.register_forward_pre_hook(hungry)
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + ROOM, resource.RLIM_INFINITY))
-loop.run()
-print(json.dumps({"budget": loop.state.micro_batch_tokens, "step": loop.state.step}), flush=True)
-import os; os._exit(0)
-"""
 SETTINGS = {"epochs": 1, "batch_size": 24, "threads": 1, "optimizer": "sgd", "learning_rate": 1e-2}
 
+# What is left under the limit. `hungry` asks for twice as much.
+ROOM = 1 << 28
 
-def train(folder: Path, world_size: int, hungry_rank: int, **settings: Any) -> list[dict[str, Any]]:
+
+def rank(folder: Path, rank: int, world_size: int, hungry_rank: int, settings: dict[str, Any]) -> dict[str, Any]:
+    """One rank of a run of 3 steps; the hungry one fills memory from within a micro-batch above two tokens a row."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size)
+    corpus = Corpus(folder / f"corpus-{rank}")
+    splits = Splits(*(tokens.open_split(corpus.tokens, corpus.manifest, s) for s in ("train", "validation")), 0)
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(depth=1), corpus.manifest)
+    group, log = Group(rank, world_size, torch.device("cpu")), PromptLog(Recorder(folder)) if rank == 0 else None
+    loop = Loop(TrainConfig.parse(settings), model, splits, group, open_checkpoints(str(folder)), log)
+
+    def hungry(_module: object, arguments: tuple[Any, ...]) -> None:
+        batch = arguments[0]
+        if (batch.input_ids_T if isinstance(batch, Pack) else batch.input_ids_BT).numel() > settings["batch_size"] * 2:
+            torch.empty(2 * ROOM, dtype=torch.uint8)
+
+    if rank == hungry_rank:
+        loop._passes.network.register_forward_pre_hook(hungry)
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + ROOM, resource.RLIM_INFINITY))
+    loop.run()
+    return {"budget": loop.state.micro_batch_tokens, "step": loop.state.step}
+
+
+@pytest.fixture(scope="module")
+def forked() -> Iterator[Forked]:
+    forked = Forked("tests.training.test_memory")
+    yield forked
+    forked.close()
+
+
+def train(forked: Forked, folder: Path, world_size: int, hungry_rank: int, **settings: Any) -> list[dict[str, Any]]:
     folder.mkdir()
-    arguments = [str(world_size), str(hungry_rank), json.dumps(SETTINGS | settings)]
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", RANK, str(folder), str(rank), *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(world_size)
-    ]
-    outputs = [rank.communicate(timeout=250) for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0] * world_size, outputs
-    assert ("memory ran out at step 1" in outputs[0][1]) == (hungry_rank == 0)
-    return [json.loads(out.splitlines()[-1]) for out, _ in outputs]
+    ranks = forked.run(folder, world_size, hungry_rank, SETTINGS | settings)
+    assert [rank.code for rank in ranks] == [0] * world_size, ranks
+    assert ("memory ran out at step 1" in ranks[0].output) == (hungry_rank == 0)
+    return [rank.returned for rank in ranks]
 
 
 @pytest.mark.parametrize(("world_size", "hungry_rank"), [(1, 0), (2, 0)])
 def test_a_batch_that_does_not_fit_is_computed_in_smaller_parts(
-    tmp_path: Path, world_size: int, hungry_rank: int
+    forked: Forked, tmp_path: Path, world_size: int, hungry_rank: int
 ) -> None:
-    found = train(tmp_path / "short", world_size, hungry_rank)
+    found = train(forked, tmp_path / "short", world_size, hungry_rank)
     budget = found[0]["budget"]
     assert found == [{"budget": budget, "step": 3}] * world_size and budget < 300
-    train(tmp_path / "set", world_size, -1, micro_batch_tokens=budget)
+    train(forked, tmp_path / "set", world_size, -1, micro_batch_tokens=budget)
     for name in ("loss", "gradient_norm"):
         assert curve(tmp_path / "short", name) == curve(tmp_path / "set", name)
     assert curve(tmp_path / "short", "micro_batch_tokens") == [budget] * 3

@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import pytest
 from fairlead.training.config import ModelConfig, TrainConfig
 from fairlead.training.sweep.range_curve import RangeCurve, RunningMean, judge, rate_of
 from fairlead.training.sweep.range_picture import draw
+from fairlead.training.sweep.range_test import main
 from tests.training.corpus import Corpus
+from tests.training.forked import Forked
 
 
 def curve_of(losses: list[float], lowest: float = 1e-5, highest: float = 1.0) -> RangeCurve:
@@ -70,13 +73,33 @@ def test_a_loss_that_does_not_fall_or_too_few_steps_suggest_nothing(losses: list
     assert curve_of(losses).suggested is None
 
 
-def swept_at(corpus: Corpus, folder: Path, rate: float) -> float:
+def rank(folder: Path, _rank: int, _ranks: int) -> int:
+    """A sweep in a forked process."""
+    return main([str(folder / "job.json"), str(folder / "result.json")])
+
+
+@pytest.fixture(scope="module")
+def forked() -> Iterator[Forked]:
+    forked = Forked("tests.training.test_range_test")
+    yield forked
+    forked.close()
+
+
+def swept_at(forked: Forked, corpus: Corpus, folder: Path, rate: float) -> float:
     """The loss at the end of a sweep that stays at one rate."""
-    losses = [point["loss"] for point in swept(corpus, folder, rate, rate * 1.001)["curve"]["points"]]
-    return float(np.mean(losses[-5:]))
+    points = swept(forked, corpus, folder, rate, rate * 1.001)["curve"]["points"]
+    return float(np.mean([point["loss"] for point in points[-5:]]))
 
 
-def swept(corpus: Corpus, folder: Path, lowest: float = 1e-5, highest: float = 10.0, **changes: Any) -> dict[str, Any]:
+def swept(
+    forked: Forked | None,
+    corpus: Corpus,
+    folder: Path,
+    lowest: float = 1e-5,
+    highest: float = 10.0,
+    **changes: Any,
+) -> dict[str, Any]:
+    """What is found in a forked process, or by the program as `fairlead lr-find` starts it."""
     job = {
         "tokens": str(corpus.tokens),
         "model": ModelConfig(depth=1).to_dict(),
@@ -87,27 +110,30 @@ def swept(corpus: Corpus, folder: Path, lowest: float = 1e-5, highest: float = 1
         "picture": str(folder / "curve.png"),
     }
     (folder / "job.json").write_text(json.dumps(job))
-    command = [sys.executable, "-m", "fairlead.training.sweep.range_test", folder / "job.json", folder / "result.json"]
-    environment = os.environ | {"FAIRLEAD_HOME": str(folder / "home")}
-    subprocess.run(command, check=True, env=environment)
+    if forked:
+        assert [one.code for one in forked.run(folder, 1)] == [0]
+    else:
+        program = [sys.executable, "-m", "fairlead.training.sweep.range_test"]
+        environment = os.environ | {"FAIRLEAD_HOME": str(folder / "home")}
+        subprocess.run([*program, folder / "job.json", folder / "result.json"], check=True, env=environment)
     found: dict[str, Any] = json.loads((folder / "result.json").read_text())
     return found
 
 
-def test_it_finds_a_rate_and_leaves_nothing(corpus: Corpus, tmp_path: Path) -> None:
-    curve = swept(corpus, tmp_path)["curve"]
+def test_it_finds_a_rate_and_leaves_nothing(forked: Forked, corpus: Corpus, tmp_path: Path) -> None:
+    curve = swept(None, corpus, tmp_path)["curve"]
     assert 1e-4 <= curve["suggested"] <= 5e-2
     assert curve["suggested"] == pytest.approx(curve["edge"] / 3, rel=0.05)
     assert curve["points"][0]["rate"] == pytest.approx(1e-5)
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert not (tmp_path / "home").exists()
     # Trained with it, and not with a hundredth of it, the model has learned after as many steps.
-    learned, not_yet = [swept_at(corpus, tmp_path, curve["suggested"] * share) for share in (1, 0.01)]
+    learned, not_yet = [swept_at(forked, corpus, tmp_path, curve["suggested"] * share) for share in (1, 0.01)]
     assert learned < 0.5 * not_yet
 
 
-def test_a_mistake_comes_back_as_a_sentence(corpus: Corpus, tmp_path: Path) -> None:
-    found = swept(corpus, tmp_path, freeze_layers=9)
+def test_a_mistake_comes_back_as_a_sentence(forked: Forked, corpus: Corpus, tmp_path: Path) -> None:
+    found = swept(forked, corpus, tmp_path, freeze_layers=9)
     assert found["kind"] == "ConfigError" and found["message"].startswith("training.freeze_layers: 9 is more than")
 
 

@@ -3,22 +3,28 @@
 Runs of several ranks that stop, change their number and are killed are in tests/kills.
 """
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
 from fairlead.errors import ConfigError, MemoryExceeded
+from fairlead.formats import tokens
+from fairlead.training.checkpoints.format import open_checkpoints
 from fairlead.training.config import ModelConfig, TrainConfig
+from fairlead.training.launching.distributed import Group
 from fairlead.training.loop import Loop
+from fairlead.training.models.building import build_model
+from fairlead.training.objective.tasks import Splits
+from fairlead.training.updates.shards import local
 from fairlead.training.watch.memory import MicroBatchBudget
-from tests.training.corpus import curve, weights
+from tests.training.corpus import Corpus, curve, weights
+from tests.training.forked import Forked
 
 MakeLoop = Callable[..., Loop]
 NORMED = ModelConfig(depth=2, classifier_norm="batch")
@@ -65,52 +71,28 @@ def test_a_float16_run_is_scaled_and_resumed(make_loop: MakeLoop, tmp_path: Path
     assert resumed.state.skipped_steps == whole.state.skipped_steps > 0
 
 
-# One of two ranks: three steps, and what it then holds.
-RANK = """
-import json, sys
-from pathlib import Path
-import torch, torch.distributed as dist
-from fairlead.formats import tokens
-from fairlead.training.checkpoints.format import open_checkpoints
-from fairlead.training.config import ModelConfig, TrainConfig
-from fairlead.training.launching.distributed import Group
-from fairlead.training.loop import Loop
-from fairlead.training.models.building import build_model
-from fairlead.training.objective.tasks import Splits
-from fairlead.training.updates.shards import local
-from tests.training.corpus import Corpus
-
-folder, rank, settings = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
-torch.set_num_threads(1)
-dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-corpus = Corpus(folder / f"corpus-{rank}")
-splits = Splits(*(tokens.open_split(corpus.tokens, corpus.manifest, s) for s in ("train", "validation")), 0)
-torch.manual_seed(0)
-model = build_model(ModelConfig(depth=2), corpus.manifest)
-numbers = sum(p.numel() for p in model.parameters())
-group = Group(rank, 2, torch.device("cpu"))
-loop = Loop(TrainConfig.parse(settings), model, splits, group, open_checkpoints(str(folder)))
-loop.run()
-own = sum(local(p).numel() for p in loop.model.parameters())
-states = [v for state in loop.optimizer.state.values() for v in state.values()]
-kept = sum(local(v).numel() for v in states)
-print(json.dumps([own, kept, sum(p.numel() for p in loop.model.parameters()), sum(v.numel() for v in states)]))
-import os; sys.stdout.flush(); os._exit(0)
-"""
+def rank(folder: Path, rank: int, world_size: int, settings: dict[str, Any]) -> list[int]:
+    """One of two ranks: three steps, and how many numbers it then holds, and all together."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size)
+    corpus = Corpus(folder / f"corpus-{rank}")
+    splits = Splits(*(tokens.open_split(corpus.tokens, corpus.manifest, s) for s in ("train", "validation")), 0)
+    torch.manual_seed(0)
+    model, group = build_model(ModelConfig(depth=2), corpus.manifest), Group(rank, world_size, torch.device("cpu"))
+    loop = Loop(TrainConfig.parse(settings), model, splits, group, open_checkpoints(str(folder)))
+    loop.run()
+    own = sum(local(p).numel() for p in loop.model.parameters())
+    states = [v for state in loop.optimizer.state.values() for v in state.values()]
+    kept = sum(local(v).numel() for v in states)
+    return [own, kept, sum(p.numel() for p in loop.model.parameters()), sum(v.numel() for v in states)]
 
 
 def test_two_processes_hold_a_half_each(tmp_path: Path) -> None:
     settings = {"parallel": "fsdp", "max_steps": 3, "batch_size": 8, "threads": 1, "ema_decay": 0.9}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", RANK, str(tmp_path), str(rank), json.dumps(settings)],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    outputs = [rank.communicate(timeout=250)[0] for rank in ranks]
-    (own, kept, numel, state), (other, also_kept, *_) = (json.loads(out.splitlines()[-1]) for out in outputs)
+    with closing(Forked("tests.training.test_sharding")) as forked:
+        ranks = forked.run(tmp_path, 2, settings)
+    assert [rank.code for rank in ranks] == [0, 0], ranks
+    (own, kept, numel, state), (other, also_kept, *_) = (rank.returned for rank in ranks)
     assert own + other == numel and kept + also_kept >= state
     # Two moments and an average a weight; a step's number is on both.
     assert state == pytest.approx(3 * numel, rel=0.01)
