@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
-# Two workers for two cores; torch's own threads would fight them.
-TEST_WORKERS ?= 2
+# One worker more than two cores: a fifth of the time a test waits for other processes. Each has one thread of torch.
+TEST_WORKERS ?= 3
 TESTS  ?= tests
 # Of `make kill-matrix`; `make test` kills 40 times by the same seed unless both are set.
 KILLS  ?= 200
