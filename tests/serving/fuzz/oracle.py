@@ -36,6 +36,11 @@ def of_v2(body: bytes, json_length: str | None = None) -> int | None:
     return _counted(lambda: _v2(body, json_length))
 
 
+def of_feedback(body: bytes, prediction: str) -> int | None:
+    """Of the true label of the one text of `prediction`, whose model knows classes."""
+    return _counted(lambda: _feedback(_json(body), prediction))
+
+
 def of_rpc(content: bytes) -> int | None:
     """Of the bytes of a ModelInferRequest."""
     return _counted(lambda: _rpc(content))
@@ -73,6 +78,14 @@ def _encodable(value: object) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _feedback(given: dict[str, Any], prediction: str) -> int:
+    _need(set(given) <= {"prediction_id", "label", "index"} and given.get("prediction_id") == prediction)
+    label, index = given.get("label"), given.get("index")
+    _need(isinstance(label, str) and len(label) <= 10_000 and "\0" not in label)
+    _need(index is None or (type(index) is int and index == 0))
+    return 1
 
 
 def of_event(body: bytes, headers: dict[str, str]) -> int | None:

@@ -8,6 +8,7 @@ import string
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from tests.serving.fuzz import oracle
@@ -15,6 +16,7 @@ from tests.serving.fuzz.tally import Tally
 
 V1, V2 = "/v1/models/support-topics:predict", "/v2/models/support-topics/infer"
 EMBEDDINGS, COMPLETIONS = "/v1/embeddings", "/v1/completions"
+FEEDBACK, PREDICTIONS = "/v2/feedback", "/v2/predictions/"
 JUNK: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2**31, 2**63, 2**64, -(2**63) - 1, 1.5, 1e308, "", "a", "\x00", "日本語 🙂",
     "x" * 5000, [], {}, [[]], [None], {"a": None}, ["a", 1], "text", "BYTES", "INT64", "probability", [1, 1], [2], 1025,
@@ -41,11 +43,18 @@ class Call:
     path: str
     body: bytes
     headers: dict[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
+    method: str = "POST"
+    prediction: str = ""
+    """The id of an answer that the server gave, to one text."""
 
     def texts(self) -> int | None:
         """How many texts the oracle finds in it; None where it must be refused."""
         if self.path == V1:
             return oracle.of_event(self.body, self.headers)
+        if self.path == FEEDBACK:
+            return oracle.of_feedback(self.body, self.prediction)
+        if self.prediction:
+            return 1 if self.path == PREDICTIONS + self.prediction else None
         if self.path == EMBEDDINGS:
             return oracle.of_embeddings(self.body)
         if self.path == V2:
@@ -53,8 +62,8 @@ class Call:
         return None
 
 
-def calls(generator: random.Random) -> Iterator[Call]:
-    """Calls without end, of every kind in turn."""
+def calls(generator: random.Random, prediction: str) -> Iterator[Call]:
+    """Calls without end, of every kind in turn; `prediction` is the id of an answer."""
     kinds: list[Callable[[random.Random], Call]] = [
         _changed_v1,
         _changed_v2,
@@ -66,6 +75,8 @@ def calls(generator: random.Random) -> Iterator[Call]:
         _cut,
         _bytes,
         _path,
+        partial(_feedback, prediction),
+        partial(_prediction, prediction),
     ]
     while True:
         for kind in kinds:
@@ -74,13 +85,14 @@ def calls(generator: random.Random) -> Iterator[Call]:
 
 def run(base: str, number: int, seed: int, tally: Tally) -> None:
     """So many calls, each answer compared with what the oracle says of its request."""
-    generated, client = (
-        calls(random.Random(seed)),
-        http.client.HTTPConnection(base.removeprefix("http://"), timeout=120),
-    )
+    client = http.client.HTTPConnection(base.removeprefix("http://"), timeout=120)
+    client.request("POST", V1, b'{"instances": ["my card"]}')
+    answer = client.getresponse()
+    answer.read()
+    generated = calls(random.Random(seed), str(answer.getheader("x-fairlead-prediction-id")))
     for _ in range(number):
         call = next(generated)
-        client.request("POST", call.path, call.body, call.headers)
+        client.request(call.method, call.path, call.body, call.headers)
         response = client.getresponse()
         check(call, response.status, response.read(), response.getheader("inference-header-content-length"), tally)
     client.close()
@@ -101,6 +113,8 @@ def check(call: Call, status: int, body: bytes, json_length: str | None, tally: 
 
 
 def _answers(body: dict[str, Any]) -> int:
+    if "prediction_id" in body and not {"predictions", "outputs"} & set(body):
+        return len(body.get("events", [body.get("status")]))
     # A CloudEvent's data is the answer, and OpenAI's data the list of embeddings.
     if isinstance(body.get("data"), list):
         return len(body["data"])
@@ -228,6 +242,20 @@ def _path(generator: random.Random) -> Call:
     ]
     path = "/" + "/".join(generator.choice(parts) for _ in range(generator.randint(1, 7)))
     return Call("no such path", path, _dumped(_v2(generator) | _v1(generator)))
+
+
+def _feedback(prediction: str, generator: random.Random) -> Call:
+    """The true label of a prediction that is there, with changed values."""
+    body = {"prediction_id": prediction, "label": _words(generator), "index": generator.choice([0, None])}
+    return Call("feedback, changed values", FEEDBACK, _dumped(_changed(body, generator)), prediction=prediction)
+
+
+def _prediction(prediction: str, generator: random.Random) -> Call:
+    """An answer's record, and ids that are none, or of nothing that was answered."""
+    at = generator.randrange(len(prediction))
+    changed = prediction[:at] + generator.choice("0f-xG%") + prediction[at + 1 :]
+    one = generator.choice([prediction, changed, changed, prediction[:at], "%00", "x" * 300, "..", prediction * 2])
+    return Call("records of answers", PREDICTIONS + one, b"", method="GET", prediction=prediction)
 
 
 def _changed(body: dict[str, Any], generator: random.Random) -> Any:
