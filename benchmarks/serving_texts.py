@@ -22,16 +22,14 @@ from fairlead import provenance
 from fairlead.formats.atomic import write_json
 from fairlead.formats.digests import of_bytes, of_file
 from fairlead.formats.model import (
-    CLASSIFIER_SIGNATURE,
     WEIGHTS,
-    ModelManifest,
     TrainingRecord,
     list_files,
-    manifest_digest,
+    make_manifest,
     read_manifest,
     write_training,
 )
-from fairlead.names import MODEL_MANIFEST, version_name
+from fairlead.names import MODEL_MANIFEST
 
 PROJECT, SEED = "banking_load", 0
 # To be raised when the model or the texts change: both are kept from one run to the next.
@@ -158,19 +156,7 @@ def _fit_head(model: Any, tokenizer: Any, texts: Sequence[str], classes: Sequenc
 def _write_manifest(folder: Path, names: list[str]) -> None:
     record = _training(of_file(folder / WEIGHTS), names)
     write_training(folder, record)
-    files = list_files(folder)
-    manifest = ModelManifest(
-        project=PROJECT,
-        version=1,
-        name=version_name(PROJECT, 1),
-        created="2026-01-01T00:00:00+00:00",
-        digest=manifest_digest(files, names, CLASSIFIER_SIGNATURE, record),
-        files=files,
-        labels=names,
-        signature=CLASSIFIER_SIGNATURE,
-        training=record,
-        evaluations=[],
-    )
+    manifest = make_manifest(1, "2026-01-01T00:00:00+00:00", record, list_files(folder))
     write_json(folder / MODEL_MANIFEST, manifest.to_dict())
 
 

@@ -14,16 +14,14 @@ from fairlead import provenance
 from fairlead.formats.atomic import write_json
 from fairlead.formats.digests import of_bytes, of_file
 from fairlead.formats.model import (
-    CLASSIFIER_SIGNATURE,
     WEIGHTS,
-    ModelManifest,
     TrainingRecord,
     list_files,
-    manifest_digest,
+    make_manifest,
     write_training,
 )
 from fairlead.formats.tokens import TokensManifest
-from fairlead.names import MODEL_MANIFEST, version_name
+from fairlead.names import MODEL_MANIFEST
 from fairlead.training.config import ModelConfig
 from fairlead.training.models.building import build_model
 
@@ -36,19 +34,7 @@ def make_version(folder: Path, project: str = "support_topics", number: int = 1,
     """Write a version to `folder`, whose answers depend on the text, and return it."""
     make_trained(folder, project, seed, depth)
     record = TrainingRecord.model_validate_json((folder / "training.json").read_text("utf-8"))
-    files = list_files(folder)
-    manifest = ModelManifest(
-        project=project,
-        version=number,
-        name=version_name(project, number),
-        created="2026-01-01T00:00:00+00:00",
-        digest=manifest_digest(files, LABELS, CLASSIFIER_SIGNATURE, record),
-        files=files,
-        labels=LABELS,
-        signature=CLASSIFIER_SIGNATURE,
-        training=record,
-        evaluations=[],
-    )
+    manifest = make_manifest(number, "2026-01-01T00:00:00+00:00", record, list_files(folder))
     write_json(folder / MODEL_MANIFEST, manifest.to_dict())
     return folder
 

@@ -6,8 +6,8 @@ from fairlead.data.config import DataConfig
 from fairlead.data.ingest import ingest, localize_sources, publish_data
 from fairlead.formats.dataset import DataManifest
 from fairlead.formats.digests import of_bytes
-from fairlead.formats.model import CLASSIFIER_SIGNATURE, FileEntry, ModelManifest, manifest_digest
-from fairlead.names import version_name, version_prefix
+from fairlead.formats.model import FileEntry, make_manifest
+from fairlead.names import version_prefix
 from fairlead.registry import VersionRecord, open_registry
 from tests.registry import samples
 
@@ -46,16 +46,5 @@ def commit(data: DataManifest, labels: list[str], project: str) -> VersionRecord
         registry.finish_run(record.run_id, "finished", weights_digest=record.weights_digest)
         number = registry.reserve_version(project, data.digest).number
         files = {"model.safetensors": FileEntry(sha256=of_bytes(b"weights"), size=7)}
-        manifest = ModelManifest(
-            project=project,
-            version=number,
-            name=version_name(project, number),
-            created="2026-01-01T00:00:00+00:00",
-            digest=manifest_digest(files, labels, CLASSIFIER_SIGNATURE, record),
-            files=files,
-            labels=labels,
-            signature=CLASSIFIER_SIGNATURE,
-            training=record,
-            evaluations=[],
-        )
+        manifest = make_manifest(number, "2026-01-01T00:00:00+00:00", record, files)
         return registry.commit_version(manifest, version_prefix(project, number))

@@ -11,16 +11,14 @@ from fairlead import provenance
 from fairlead.formats.atomic import write_json
 from fairlead.formats.digests import of_bytes, of_file
 from fairlead.formats.model import (
-    LANGUAGE_SIGNATURE,
     WEIGHTS,
-    ModelManifest,
     TrainingRecord,
     list_files,
-    manifest_digest,
+    make_manifest,
     write_training,
 )
 from fairlead.inference.generation import Writer
-from fairlead.names import LANGUAGE_MODELING, MODEL_MANIFEST, version_name
+from fairlead.names import LANGUAGE_MODELING, MODEL_MANIFEST
 
 CONTEXT = 24
 END = 256
@@ -80,19 +78,7 @@ def make_language_version(folder: Path, project: str = "nonsense", number: int =
         code=provenance.code(),
     )
     write_training(folder, record)
-    files = list_files(folder)
-    manifest = ModelManifest(
-        project=project,
-        version=number,
-        name=version_name(project, number),
-        created="2026-01-01T00:00:00+00:00",
-        digest=manifest_digest(files, [], LANGUAGE_SIGNATURE, record),
-        files=files,
-        labels=[],
-        signature=LANGUAGE_SIGNATURE,
-        training=record,
-        evaluations=[],
-    )
+    manifest = make_manifest(number, "2026-01-01T00:00:00+00:00", record, list_files(folder))
     write_json(folder / MODEL_MANIFEST, manifest.to_dict())
     return folder
 

@@ -5,15 +5,14 @@ from typing import Any
 from fairlead.formats.dataset import DataManifest, SplitSummary
 from fairlead.formats.digests import of_bytes
 from fairlead.formats.model import (
-    CLASSIFIER_SIGNATURE,
     Code,
     Environment,
     FileEntry,
     ModelManifest,
     TrainingRecord,
-    manifest_digest,
+    make_manifest,
 )
-from fairlead.names import version_name, version_prefix
+from fairlead.names import version_prefix
 from fairlead.registry import Promotion, Registry, VersionRecord
 
 LABELS = ["no", "yes"]
@@ -89,18 +88,8 @@ def evaluation(metrics: dict[str, float] | None = None, dataset_digest: str = TE
 
 def manifest(number: int, record: TrainingRecord, evaluations: list[dict[str, Any]] | None = None) -> ModelManifest:
     files = {"model.safetensors": FileEntry(sha256=record.weights_digest, size=7)}
-    return ModelManifest(
-        project=record.project,
-        version=number,
-        name=version_name(record.project, number),
-        created="2026-01-01T00:00:00.000000+00:00",
-        digest=manifest_digest(files, record.labels, CLASSIFIER_SIGNATURE, record),
-        files=files,
-        labels=record.labels,
-        signature=CLASSIFIER_SIGNATURE,
-        training=record,
-        evaluations=evaluations if evaluations is not None else [evaluation()],
-    )
+    judged = evaluations if evaluations is not None else [evaluation()]
+    return make_manifest(number, "2026-01-01T00:00:00.000000+00:00", record, files, evaluations=judged)
 
 
 def start_run(registry: Registry, run_id: str = "run-1", project: str = "topics") -> None:

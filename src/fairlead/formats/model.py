@@ -17,7 +17,15 @@ from fairlead.errors import IntegrityError, NotFound
 from fairlead.formats.atomic import write_json
 from fairlead.formats.digests import of_file, of_json
 from fairlead.formats.variants import OptimizationRecord
-from fairlead.names import CLASSIFICATION, LANGUAGE_MODELING, MODEL_MANIFEST, MULTI_LABEL, REGRESSION, TaskName
+from fairlead.names import (
+    CLASSIFICATION,
+    LANGUAGE_MODELING,
+    MODEL_MANIFEST,
+    MULTI_LABEL,
+    REGRESSION,
+    TaskName,
+    version_name,
+)
 
 TRAINING = "training.json"
 # Fields of the record that came later: at their default they are left out of digests, which stay as they were.
@@ -242,6 +250,31 @@ def manifest_digest(
     }
     # Versions of before there was this stage keep their digest.
     return of_json(identity | ({"optimization": optimization.identity()} if optimization else {}))
+
+
+def make_manifest(
+    number: int,
+    created: str,
+    training: TrainingRecord,
+    files: dict[str, FileEntry],
+    optimization: OptimizationRecord | None = None,
+    **judged: Any,
+) -> ModelManifest:
+    """The manifest of version `number` of the training's project; `judged` are the fields of its evaluation."""
+    signature = signature_of(training.task, optimization)
+    return ModelManifest(
+        project=training.project,
+        version=number,
+        name=version_name(training.project, number),
+        created=created,
+        digest=manifest_digest(files, training.labels, signature, training, optimization),
+        files=files,
+        labels=training.labels,
+        signature=signature,
+        training=training,
+        optimization=optimization,
+        **{"evaluations": [], **judged},
+    )
 
 
 def list_files(folder: Path, advance: Callable[[int], None] | None = None) -> dict[str, FileEntry]:

@@ -13,7 +13,7 @@ from fairlead import events, places
 from fairlead.errors import Conflict, NotFound
 from fairlead.formats.atomic import write_json
 from fairlead.formats.digests import canonical_json, short
-from fairlead.formats.model import ModelManifest, digest_files, files_in, manifest_digest, signature_of, size_of
+from fairlead.formats.model import ModelManifest, digest_files, files_in, make_manifest, size_of
 from fairlead.names import MODEL_MANIFEST, version_prefix
 from fairlead.registry import open_registry
 from fairlead.registry.links import Candidate, check_recorded, read_candidate
@@ -92,21 +92,15 @@ def _manifest(candidate: Candidate, reservation: Reservation) -> ModelManifest:
     paths = files_of(candidate)
     progress = events.Progress("register", f"digest {reservation.name}", sum(map(size_of, paths.values())), "bytes")
     files, training = digest_files(paths, progress.advance), candidate.training
-    signature = signature_of(training.task, candidate.optimization)
-    return ModelManifest(
-        project=candidate.project,
-        version=reservation.number,
-        name=reservation.name,
-        created=reservation.created,
-        digest=manifest_digest(files, training.labels, signature, training, candidate.optimization),
-        files=files,
-        labels=training.labels,
-        signature=signature,
-        training=training,
+    return make_manifest(
+        reservation.number,
+        reservation.created,
+        training,
+        files,
+        candidate.optimization,
         evaluations=[evaluation.to_dict() for evaluation in candidate.report.evaluations],
         evaluation_config=candidate.evaluation_config,
         checks=candidate.checks,
-        optimization=candidate.optimization,
     )
 
 
