@@ -14,12 +14,17 @@ neighbours on the machine. Every answer is compared with that of the fp32 weight
 - `live_p99_ms`, `ready_p99_ms`: health requests, 25 a second each, at 64 clients,
 - `p50_at_1_vs_peer`: median time of a request at 1 client over the peer's at its defaults (less is better),
 - `p99_over_unloaded`: p99 of answered requests at 64 clients over that at 1 client, `refused_share` beside it,
-- `refusal_ms`: p99 of refused requests when requests arrive by chance at `OVERLOAD` times the rate answered at 64
-  clients, `overload_p99_over_unloaded` and `overload_refused_share` of the same turns,
+- `refusal_ms`: p99 of refused requests as their clients see it, at 64 clients and when requests arrive by chance at
+  `OVERLOAD` times the rate answered at 64; `overload_p99_over_unloaded` and `overload_refused_share` of the latter,
+- `refusal_at_server_ms`: the same by the server's own histogram, from the first byte read to the refusal written;
+  `refusals_over_10_ms`: share of those that took longer; `loop_late_ms`: p99 of what a byte waits before it is read,
 - `vs_kserve_huggingface`, `vs_mlserver`: `vs_peer_default` with those servers at their defaults in the peer's place,
 - `cpu_vs_peer_default`, `cpu_vs_peer_best`, `fp32_cpu_vs_peer_default`, `cpu_of_raw_engine`: the same of CPU
   time a text, of a server's process and all that descend from it,
-- `generator_cpu_share`: what the load generator used of one CPU at most; it is no bottleneck while far from 1.
+- `generator_cpu_share`: what the load generator used of one CPU at most; it is no bottleneck while far from 1,
+- `idle_cpu`: CPUs that each server uses while nobody asks it; `left_over_cpu`: the most CPU seconds that it used when
+  its turn was over and its clients gone. Whoever's turn came next would have paid for them: so a server is waited for
+  until it is quiet, and stopped (SIGSTOP) until its next turn; `stopped_cpu` is what all that were stopped used.
 """
 
 import argparse
@@ -29,7 +34,9 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +46,7 @@ import numpy as np
 from benchmarks import serving_peers, serving_sides, tables
 from benchmarks.serving_figures import Cell, check, percentile, ratio, table
 from benchmarks.serving_load import Load, Turn
+from benchmarks.serving_metrics import LATE, REQUESTS, Times
 from benchmarks.serving_raw import Raw
 from benchmarks.serving_sides import Side
 from benchmarks.serving_texts import Workload, cache_folder, prepare
@@ -47,7 +55,7 @@ from fairlead.formats.model import read_manifest
 from fairlead.variants.opening import variant_to_serve
 
 CLIENTS = (1, 32, 64)
-WARMING_SECONDS = 1.0
+WARMING_SECONDS, IDLE_SECONDS = 1.0, 2.0
 OVERLOAD = 1.5
 PEER, PEER_BF16, PEER_WORKERS = "KServe + pipeline, defaults", "KServe + pipeline, bf16", "KServe + pipeline, 2 workers"
 MLSERVER, HUGGINGFACE = "MLServer, defaults", "KServe huggingfaceserver, defaults"
@@ -72,6 +80,11 @@ class Measurement:
         self.workload, self.sides, self.raw = workload, sides, raw
         self.cells = {side.name: {clients: Cell() for clients in CLIENTS} for side in sides}
         self.overloaded = Cell()
+        self.idle_cpu: dict[str, float] = {}
+        self.left_over_cpu = {side.name: 0.0 for side in sides}
+        self.stopped_cpu = 0.0
+        address = next(side.address for side in sides if side.name == OURS)
+        self.times = Times(address, **{REQUESTS: {"status": "429"}, LATE: {}})
         self._texts = {side.name: side.requests(workload.texts) for side in sides}
 
     def go_round(self, number: int, seconds: float) -> None:
@@ -79,9 +92,10 @@ class Measurement:
         for clients, side in itertools.product(CLIENTS, self.sides):
             load = Load(side.address, self._texts[side.name], self._order(number))
             cell = self.cells[side.name][clients]
-            before = side.cpu_seconds()
-            turn = load.closed(clients, seconds, WARMING_SECONDS, (side.live, side.ready))
-            self._count(cell, side, turn, side.cpu_seconds() - before)
+            with self._turn_of(side, self.times if (side.name, clients) == (OURS, 64) else nullcontext()):
+                before = side.cpu_seconds()
+                turn = load.closed(clients, seconds, WARMING_SECONDS, (side.live, side.ready))
+                self._count(cell, side, turn, side.cpu_seconds() - before)
             print(f"{side.name}, {clients} clients: {cell.rates[-1]:.1f}/s", file=sys.stderr, flush=True)
         for raw in self.raw:
             raw.take_turn(seconds)
@@ -91,8 +105,34 @@ class Measurement:
         side = next(side for side in self.sides if side.name == OURS)
         gaps = iter(np.random.default_rng(number).exponential(size=100_000).tolist())
         load = Load(side.address, self._texts[side.name], self._order(number))
-        turn = load.opened(OVERLOAD * self.cells[OURS][64].rate, seconds, WARMING_SECONDS, gaps)
+        with self._turn_of(side, self.times):
+            turn = load.opened(OVERLOAD * self.cells[OURS][64].rate, seconds, WARMING_SECONDS, gaps)
         self._count(self.overloaded, side, turn, 0.0)
+
+    def begin(self, folder: Path) -> None:
+        """Start one side after the other, see what it uses while nobody asks it, and stop it until its turn.
+
+        Not all at once: a server that measures what the machine can do would measure the others' start.
+        """
+        for side in self.sides:
+            side.start(folder)
+            side.wait(folder)
+            side.settle()
+            before = side.cpu_seconds()
+            time.sleep(IDLE_SECONDS)
+            self.idle_cpu[side.name] = (side.cpu_seconds() - before) / IDLE_SECONDS
+            side.sleep()
+            print(f"{side.name}: {self.idle_cpu[side.name]:.3f} CPUs while idle", file=sys.stderr, flush=True)
+
+    @contextmanager
+    def _turn_of(self, side: Side, times: AbstractContextManager[None]) -> Iterator[None]:
+        stopped = [other for other in self.sides if other is not side]
+        before = sum(other.cpu_seconds() for other in stopped)
+        with side.awake():
+            with times:
+                yield
+            self.left_over_cpu[side.name] = max(self.left_over_cpu[side.name], side.settle())
+        self.stopped_cpu += sum(other.cpu_seconds() for other in stopped) - before
 
     def _count(self, cell: Cell, side: Side, turn: Turn, cpu: float) -> None:
         cell.add(turn, cpu * turn.seconds / (turn.seconds + WARMING_SECONDS), self.workload, side.read)
@@ -123,11 +163,15 @@ class Measurement:
             "p99_over_unloaded": ratio(percentile(ours[64].latencies, 99), unloaded),
             "refused_share": ours[64].figures()["refused_share"],
             "refusal_ms": percentile(refusals, 99),
+            "refusal_at_server_ms": self.times.percentile_ms(REQUESTS, 99),
+            "refusals_over_10_ms": self.times.share_above(REQUESTS, 0.01),
+            "loop_late_ms": self.times.percentile_ms(LATE, 99),
             "overload_p99_over_unloaded": ratio(percentile(self.overloaded.latencies, 99), unloaded),
             "overload_refused_share": self.overloaded.figures()["refused_share"],
             "errors": sum(cell.errors for cell in (*ours.values(), *fp32.values(), self.overloaded)),
             "generator_cpu_share": max(max(c.generator_cpu) for cells in self.cells.values() for c in cells.values()),
             "raw_texts_per_second": raw,
+            "stopped_cpu": self.stopped_cpu,
         }
 
 
@@ -193,13 +237,10 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     raw: list[Raw] = []
     plan = QUICK if arguments.quick else FULL
     try:
-        for side in sides:
-            side.start(folder)
-        for side in sides:
-            side.wait(folder)
-        cores = os.cpu_count() or 1
-        raw = [Raw(version, workload.texts, *shared) for shared in {(cores, 1), (1, cores)}]
         measurement = Measurement(workload, sides, raw)
+        measurement.begin(folder)
+        cores = os.cpu_count() or 1
+        raw += [Raw(version, workload.texts, *shared) for shared in {(cores, 1), (1, cores)}]
         for number in range(plan.rounds):
             measurement.go_round(number, plan.seconds)
     finally:
@@ -216,14 +257,24 @@ def _report(measurement: Measurement, variant: str) -> dict[str, Any]:
     return {
         **named,
         "variant": variant,
+        "idle_cpu": measurement.idle_cpu,
+        "left_over_cpu": measurement.left_over_cpu,
         "load_of_machine": os.getloadavg()[1],
         "sides": {
             name: {str(clients): cell.figures() for clients, cell in cells.items()}
             for name, cells in measurement.cells.items()
         },
         "overload": measurement.overloaded.figures(),
-        "table": f"Variant: {variant}. {table(measurement.cells, named['raw_texts_per_second'], named)}",
+        "table": f"Variant: {variant}. {table(measurement.cells, named['raw_texts_per_second'], named)}"
+        f"\n\n{_idle(measurement)}",
     }
+
+
+def _idle(measurement: Measurement) -> str:
+    used = ", ".join(
+        f"{name} {cpus:.3f} and {measurement.left_over_cpu[name]:.2f} s" for name, cpus in measurement.idle_cpu.items()
+    )
+    return f"CPUs used while nobody asked, and CPU seconds after a turn, before the server was stopped: {used}."
 
 
 def _sides(arguments: argparse.Namespace, workload: Workload, version: Path, folder: Path) -> list[Side]:

@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ import psutil
 from benchmarks.serving_load import Address
 
 ROOT = Path(__file__).parent.parent
-SECONDS_TO_READY, SECONDS_TO_END = 240.0, 30.0
+SECONDS_TO_READY, SECONDS_TO_END, SECONDS_TO_SETTLE = 240.0, 30.0, 15.0
+PAUSE_SECONDS, QUIET_LOOKS = 0.1, 3
 # For every side. Waiting OpenMP threads sleep: while they spin, a machine that does anything else slows a peer at its
 # defaults down a hundred times.
 COMMON = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": "passive"}
@@ -61,10 +63,47 @@ class Side:
                 raise SystemExit(f"{self.name}: it does not answer\n{log[-3000:]}")
             time.sleep(0.3)
 
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        """Let it run for the length of the block, and stop it again: what it does later, others would wait for."""
+        self._signal(signal.SIGCONT)
+        # For its clocks: what was due while it was stopped is done now.
+        time.sleep(PAUSE_SECONDS)
+        try:
+            yield
+        finally:
+            self.sleep()
+
+    def settle(self) -> float:
+        """Wait until it does nothing any more; the CPU seconds that this took it.
+
+        Most servers go on computing for clients that have closed their connections.
+        """
+        begin, quiet, deadline = self.cpu_seconds(), 0, time.monotonic() + SECONDS_TO_SETTLE
+        used = begin
+        while quiet < QUIET_LOOKS and time.monotonic() < deadline:
+            time.sleep(PAUSE_SECONDS)
+            before, used = used, self.cpu_seconds()
+            quiet = quiet + 1 if used - before < 0.2 * PAUSE_SECONDS else 0
+        return used - begin
+
+    def sleep(self) -> None:
+        """Stop it as it is (SIGSTOP)."""
+        self._signal(signal.SIGSTOP)
+
+    def _signal(self, number: signal.Signals) -> None:
+        family = self._family()
+        if number == signal.SIGCONT and len(family) > 1:
+            # Or a parent that watches over its workers would find that they have not answered for all that time.
+            _tell(family[1:], number)
+            time.sleep(PAUSE_SECONDS)
+        _tell(family, number)
+
     def stop(self) -> None:
         """End it, its children too."""
         if self.process is None:
             return
+        self._signal(signal.SIGCONT)
         for number in (signal.SIGTERM, signal.SIGKILL):
             try:
                 os.killpg(self.process.pid, number)
@@ -189,6 +228,12 @@ def free_address() -> Address:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return Address("127.0.0.1", int(taken.getsockname()[1]))
+
+
+def _tell(processes: list[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
 
 
 def cpu_seconds(process: psutil.Process) -> float:
