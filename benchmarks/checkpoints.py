@@ -46,6 +46,7 @@ SETTINGS = {
     "tokenization.max_length": "16",
     "training.batch_size": "2",
     "training.threads": "1",
+    "training.processes": "1",
     "training.precision": "bf16",
     "training.eval_every_steps": "100000",
     "training.checkpoint_every_steps": str(SAVE_EVERY),

@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from fairlead import places
+from fairlead import machine, places
 from fairlead.errors import ConfigError, Conflict, DataError, FairleadError, NumericalError, Stopped
 from fairlead.formats.digests import of_file
 from fairlead.formats.model import read_training
 from fairlead.registry import RunRecord, open_registry
 from fairlead.training import run as run_module
-from fairlead.training.launching import calibration, distributed
+from fairlead.training.launching import calibration, cores
 from fairlead.training.models.building import load_classifier
 from fairlead.training.run import train_stage
 from tests.training.corpus import LABELS, Corpus
@@ -139,7 +139,7 @@ def test_told_to_start_afresh_it_trains_again_to_the_same_weights(
 def test_a_run_that_goes_on_keeps_the_number_of_threads_that_it_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(distributed, "physical_cores", lambda: 2)
+    monkeypatch.setattr(machine, "physical_cores", lambda: 2)
     values = arguments(Corpus(tmp_path), tmp_path / "model", max_steps=2, threads=None)
     with monkeypatch.context() as patch:
         patch.setattr(calibration, "fastest_threads", lambda most, _dtype: most)
@@ -150,6 +150,27 @@ def test_a_run_that_goes_on_keeps_the_number_of_threads_that_it_measured(
     train(**values)
     assert only_run().attempts == 2
     assert read_training(tmp_path / "model").environment.num_threads == 2
+
+
+def test_a_run_that_goes_on_keeps_the_number_of_processes_that_it_chose(
+    reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "physical_cores", lambda: 2)
+    values = arguments(Corpus(tmp_path), tmp_path / "model", max_steps=3)
+    with monkeypatch.context() as patch:
+        # As if it were long, on cores of their own.
+        patch.setattr(cores, "LEAST_OPERATIONS", 0)
+        patch.setattr(cores, "START_SECONDS", 0)
+        patch.setattr(cores, "MEETING_SECONDS", 0)
+        patch.setattr(calibration, "measured", lambda candidates, _dtype: {c: 1e3 * c.processes for c in candidates})
+        patch.setattr(run_module, "_launch", lambda *_: (_ for _ in ()).throw(Stopped("a signal")))
+        with pytest.raises(Stopped):
+            train(**values)
+    train(**values)
+    record = read_training(tmp_path / "model")
+    assert (record.environment.world_size, record.environment.num_threads) == (2, 1)
+    assert record.config["training"]["processes"] is None
+    assert losses(record.run_id)[0] == pytest.approx(reference.losses[0], rel=1e-5)
 
 
 def test_killed_and_run_again_it_ends_with_the_same_weights(reference: Reference, tmp_path: Path, home: Path) -> None:
@@ -176,7 +197,7 @@ def test_sigterm_keeps_the_step_and_asks_for_a_retry(reference: Reference, tmp_p
     step = max(int(path.name.removeprefix("step-")) for path in home.glob("checkpoints/*/step-*"))
     assert len(losses(only_run().run_id)) == step
     # It goes on at another number of processes, on the same global batches, to the loss curve of one process.
-    train(**arguments(Corpus(tmp_path), tmp_path / "model"))
+    train(**arguments(Corpus(tmp_path), tmp_path / "model", processes=1))
     assert losses(only_run().run_id) == pytest.approx(reference.losses, abs=1e-4)
 
 

@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from fairlead import places
+from fairlead import machine, places
 from fairlead.errors import InferenceError, IntegrityError, NotFound
 from fairlead.formats.model import WEIGHTS, read_manifest
-from fairlead.inference import loading
 from fairlead.inference.config import ServingConfig
 from fairlead.inference.engine import Engine
 from fairlead.inference.following import Follower
@@ -151,10 +150,9 @@ def test_a_corrupt_version_leaves_the_old_one_and_says_why(folders: list[Path], 
 def test_a_version_that_does_not_fit_into_memory_is_not_loaded(
     folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "limit").write_text("1000000\n")
-    (tmp_path / "used").write_text("999000\n")
-    monkeypatch.setattr(loading, "CONTAINER_LIMIT", tmp_path / "limit")
-    monkeypatch.setattr(loading, "CONTAINER_USED", tmp_path / "used")
+    (tmp_path / "memory.max").write_text("1000000\n")
+    (tmp_path / "memory.current").write_text("999000\n")
+    monkeypatch.setattr(machine, "CGROUP", tmp_path)
 
     async def ask() -> None:
         repository = Repository(config=QUICK)

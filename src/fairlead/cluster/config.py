@@ -24,7 +24,8 @@ class CompileSettings(Config):
     gpu_type: str = "nvidia.com/gpu"
     """Name of the GPU resource. Default `nvidia.com/gpu`."""
     cpu: Cpu = "2"
-    """CPUs that tokenize, train (each of its nodes), evaluate and optimize ask for; there is no limit. Default 2."""
+    """CPUs that tokenize, train (each of its nodes), evaluate and optimize ask for; there is no limit, but train
+    without GPUs computes with as many. Default 2."""
     memory: Memory = "8Gi"
     """Memory that tokenize, train, evaluate and optimize ask for and may use, shared memory included. Default 8Gi."""
     light_cpu: Cpu = "1"

@@ -10,6 +10,7 @@ from fairlead.names import (
     AT_HOME,
     CHECKPOINTS_ENV,
     CLUSTER_ENV,
+    CPUS_ENV,
     GIT_PASSWORD_ENV,
     GIT_USERNAME_ENV,
     IN_STORE,
@@ -60,6 +61,9 @@ def settler(settings: CompileSettings, kubernetes: Any, nodes: int = 1) -> Calla
             _refer(task, settings, kubernetes, SINK_SECRET_KEYS, SINK_CONFIG_KEYS, optional=True)
             # A pod's disk is gone with it.
             task.set_env_variable(CHECKPOINTS_ENV, AT_HOME if settings.home_claim else IN_STORE)
+            if not thin and not settings.gpus:
+                # A pod has no limit of CPUs: without this it would compute with all cores of its node.
+                task.set_env_variable(CPUS_ENV, settings.cpu)
         if task.name == "deploy":
             _refer(task, settings, kubernetes, (GIT_USERNAME_ENV, GIT_PASSWORD_ENV), (), optional=True)
         if task.name == "train" and not thin:

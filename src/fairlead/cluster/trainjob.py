@@ -16,6 +16,7 @@ from fairlead.cluster.served import KIND, Served
 from fairlead.errors import ConfigError
 from fairlead.formats.digests import of_json
 from fairlead.names import (
+    CPUS_ENV,
     LABEL_PREFIX,
     MLFLOW_URI_ENV,
     PROJECT_LABEL,
@@ -106,6 +107,8 @@ def _resources(settings: CompileSettings) -> Object:
 def _environment(settings: CompileSettings) -> list[Object]:
     """The store is that of this step, by its address; what may be secret comes from the Secret by name."""
     values = {STORE_ENV: places.store_url()} | {key: os.environ[key] for key in PLAIN_KEYS if os.environ.get(key)}
+    # Beside GPUs the cores of the node are not what computes.
+    values |= {} if settings.gpus else {CPUS_ENV: settings.cpu}
     for name, value in values.items():
         if redact(value) != value:
             where = "MLFLOW_TRACKING_USERNAME" if name == MLFLOW_URI_ENV else "AWS_ACCESS_KEY_ID"

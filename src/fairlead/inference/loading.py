@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
-
+from fairlead import machine
 from fairlead.errors import InferenceError
 from fairlead.formats.model import ModelManifest, read_manifest
 from fairlead.inference.capacity import Capacity
@@ -20,8 +19,6 @@ from fairlead.registry.fetching import fetch_version
 # While they are loaded, weights are in memory as the file and as the model.
 MEMORY_OF_WEIGHTS = 2.0
 CONFIG = "config.json"
-CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
-CONTAINER_USED = Path("/sys/fs/cgroup/memory.current")
 
 # What decides how fast a version is: its variant, its architecture and the length of its texts. Not its weights.
 SpeedKey = tuple[str, str, int]
@@ -61,20 +58,9 @@ class Loader:
 
 def _check_memory(manifest: ModelManifest) -> None:
     needed = MEMORY_OF_WEIGHTS * max(entry.size for entry in manifest.files.values())
-    free = _free_memory()
+    free = machine.free_memory()
     if needed > free:
         raise InferenceError(
             f"{manifest.name}: loading it takes about {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free;"
             " give the server more, or serve a smaller variant"
         )
-
-
-def _free_memory() -> float:
-    """Bytes that this process can still have, of the machine and of its container."""
-    free = float(psutil.virtual_memory().available)
-    try:
-        limit = CONTAINER_LIMIT.read_text().strip()
-        used = int(CONTAINER_USED.read_text())
-    except (OSError, ValueError):
-        return free
-    return free if limit == "max" else min(free, int(limit) - used)

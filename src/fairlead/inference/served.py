@@ -21,7 +21,7 @@ from fairlead.inference.observing import Observer, Unobserved
 from fairlead.inference.reader import Slice
 from fairlead.inference.room import SLICED_CHARACTERS, Room
 from fairlead.inference.workers import Workers
-from fairlead.training.launching.distributed import physical_cores
+from fairlead.machine import physical_cores
 
 logger = logging.getLogger("fairlead.inference")
 

@@ -4,7 +4,7 @@ import os
 
 from fairlead.inference.reader import Reader
 from fairlead.inference.scheduler import Scheduler
-from fairlead.training.launching.distributed import physical_cores
+from fairlead.machine import physical_cores
 
 
 class Workers:

@@ -177,7 +177,9 @@ class TrainConfig(Config):
     nodes: int = Field(1, ge=1, le=1024)
     """Machines that train together; more than one are started on a cluster by Kubeflow Trainer. Default 1."""
     processes: int | None = Field(None, ge=1, le=1024)
-    """Processes, one a device; those of each node. Default: one a GPU, or one on CPU."""
+    """Processes, one a device; those of each node. Default: one a GPU; on the CPU of one machine as many as the run is
+    estimated to be fastest with, up to one a physical core, 8 and what memory holds (a short run has one); a run that
+    resumes keeps its number. With several `nodes` of CPUs one each."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """What processes share: with `ddp` each holds the whole model; with `fsdp` weights, gradients and the optimizer's
     state are sharded over them, for a model that one device does not hold. Default `ddp`."""

@@ -7,8 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fairlead import places, provenance
 from fairlead.errors import NotFound
 from fairlead.events import result
@@ -34,7 +32,8 @@ from fairlead.training.checkpoints.finished import copy_finished, hardware, read
 from fairlead.training.checkpoints.format import open_checkpoints
 from fairlead.training.config import CARRYING_OUT, ModelConfig, TrainConfig
 from fairlead.training.incremental import check_parent
-from fairlead.training.launching import calibration, distributed
+from fairlead.training.launching import cores, distributed
+from fairlead.training.launching.calibration import Cores
 from fairlead.training.launching.elsewhere import Elsewhere, recall, train_elsewhere
 from fairlead.training.launching.job import Job
 from fairlead.training.models.layout import check_layout
@@ -73,8 +72,7 @@ def train_stage(
         config = resolve_compile(config, here, num_steps)
     config.metric_for(manifest.task)
     check_sinks(config.sinks)
-    processes = _num_processes(config)
-    job = _plan(project, Path(data), Path(tokens), manifest, model_config, config, processes)
+    job = _plan(project, Path(data), Path(tokens), manifest, model_config, config)
     if os.environ.get(FRESH_ENV):
         shutil.rmtree(job.folder, ignore_errors=True)
         open_checkpoints(job.checkpoints).remove_all()
@@ -87,7 +85,7 @@ def train_stage(
         if found:
             record = recording.note(registry, found, manifest)
         else:
-            record = _train(registry, job, manifest, processes, elsewhere)
+            record = _train(registry, job, manifest, elsewhere)
         costs = recording.costs(registry, job.run_id)
     copy_finished(Path(job.folder), Path(output))
     _clean(job)
@@ -117,8 +115,8 @@ def _plan(
     manifest: TokensManifest,
     model: ModelConfig,
     config: TrainConfig,
-    processes: int,
 ) -> Job:
+    threads = distributed.num_threads(config, _num_processes(config))
     base = None if model.base == SCRATCH else fetch_base(model.base, stage="train")
     if base:
         check_layout(base.folder)
@@ -144,7 +142,7 @@ def _plan(
         training=config,
         folder=str(places.run_folder(name)),
         checkpoints=_checkpoints_url(name, config),
-        threads=distributed.num_threads(config, processes),
+        threads=threads,
     )
 
 
@@ -161,17 +159,16 @@ def _num_processes(config: TrainConfig) -> int:
     return distributed.check_shares(config, config.processes or 1)
 
 
-def _train(
-    registry: Registry, job: Job, manifest: TokensManifest, processes: int, elsewhere: Elsewhere | None
-) -> TrainingRecord:
-    """Train in `processes` ranks a machine, with the run's beginning and end in the registry."""
-    job = job.model_copy(update={"threads": _threads(registry, job)})
+def _train(registry: Registry, job: Job, manifest: TokensManifest, elsewhere: Elsewhere | None) -> TrainingRecord:
+    """Train, with the run's beginning and end in the registry."""
+    taken = _cores(registry, job, manifest)
+    job = job.model_copy(update={"threads": taken.threads})
     nodes = job.training.nodes
     device = hardware(distributed.device_here()) if nodes == 1 else f"cluster: {nodes} nodes"
-    environment = provenance.environment(device, nodes * processes, job.threads)
+    environment = provenance.environment(device, nodes * taken.processes, taken.threads)
     recording.start(registry, job.run_id, job.project, manifest, job.sections(manifest.config), environment)
     try:
-        record = _launch(job, processes, elsewhere)
+        record = _launch(job, taken.processes, elsewhere)
     # Whatever stopped it: a run left `running` would be waited for for ever.
     except Exception as error:
         registry.finish_run(job.run_id, "failed", reason=recording.reason(error))
@@ -180,16 +177,14 @@ def _train(
     return record
 
 
-def _threads(registry: Registry, job: Job) -> int:
-    """Threads of each process: those of the run's last attempt, whose sums it goes on with bit for bit, or measured."""
-    most, config = job.threads, job.training
-    if config.threads or config.nodes > 1 or distributed.device_here().type != "cpu":
-        return most
+def _cores(registry: Registry, job: Job, manifest: TokensManifest) -> Cores:
+    """Processes of each machine and threads of each process."""
+    config, before = job.training, None
+    if config.nodes > 1 or distributed.device_here().type != "cpu":
+        return Cores(_num_processes(config), job.threads)
     with suppress(NotFound):
-        before = registry.get_run(job.run_id).environment.num_threads
-        if before <= most and not os.environ.get(FRESH_ENV):
-            return before
-    return calibration.fastest_threads(most, torch.bfloat16 if config.precision == "bf16" else torch.float32)
+        before = None if os.environ.get(FRESH_ENV) else registry.get_run(job.run_id).environment
+    return cores.decide(config, before, lambda: cores.work_of(job, manifest))
 
 
 def _launch(job: Job, processes: int, elsewhere: Elsewhere | None) -> TrainingRecord:

@@ -106,13 +106,14 @@ def micro_batches(rows: Rows, lengths: npt.NDArray[np.int64], token_budget: int,
     """Cut `rows` into micro-batches of at most `token_budget` tokens, padding included, longest first.
 
     Rows are sorted by length, and cut where the sum of computed tokens and of `overhead` tokens for
-    each micro-batch is least. A row longer than the budget goes alone.
+    each micro-batch is least; rows that are cut for the budget go in pieces of about one size. A row longer than it
+    goes alone.
     """
     by_length = rows[np.argsort(-lengths[rows], kind="stable")]
     pieces = []
     for group in np.split(by_length, _cuts(lengths[by_length], token_budget, overhead)):
         longest = max(1, int(lengths[group[0]]))
-        pieces += np.split(group, range(step := max(1, token_budget // longest), len(group), step))
+        pieces += np.array_split(group, -(-len(group) // max(1, token_budget // longest)))
     return pieces
 
 

@@ -1,4 +1,4 @@
-"""How many threads train fastest, and whether bfloat16 pays: measured, for neither follows from what a machine says.
+"""How many processes and threads train fastest, and whether bfloat16 pays: measured, for a machine does not say.
 
 A virtual machine may show two cores that are threads of one core and share its multipliers; then two threads gain
 nothing, and beside neighbours they wait for each other. And a processor may have instructions for bfloat16 that are
@@ -6,34 +6,66 @@ slower than its float32: a Xeon whose AMX is hidden from the machine multiplies 
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
 
 # The feed-forward part of a small encoder over ten texts: 3.6 GFLOP forward and backward, 25 ms of a core.
 ROWS, WIDTH, INNER = 512, 384, 1536
+OPERATIONS = 6 * ROWS * 2 * WIDTH * INNER
 # Each candidate is measured so often, in turns, and its best time counts: neighbours only ever slow it down.
 ROUNDS = 5
-# More threads must be so much faster to be worth their waiting for each other.
-GAIN_OF_THREADS = 1.1
+# More threads, or processes, must be so much faster to be worth their waiting for each other.
+LEAST_GAIN = 1.1
 # Square matrices that no cache level distorts much, 1 GFLOP.
 MATMUL_SIZE = 768
+
+
+@dataclass(frozen=True)
+class Cores:
+    """How the cores of a machine are used."""
+
+    processes: int
+    threads: int
+    """Of each process."""
 
 
 def fastest_threads(most: int, dtype: torch.dtype) -> int:
     """The fewest of 1, 2, 4, ... `most` threads that are within a tenth of the fastest at a part of a training step."""
     if most == 1:
         return 1
-    candidates = [1 << power for power in range(most.bit_length()) if 1 << power < most] + [most]
-    with _threads_restored():
-        times = _best([_with_threads(n, dtype) for n in candidates], time.perf_counter)
-    seconds = dict(zip(candidates, times, strict=True))
-    chosen = min(n for n in candidates if seconds[n] <= GAIN_OF_THREADS * min(seconds.values()))
-    told = ", ".join(f"{n}: {1000 * took:.0f} ms" for n, took in seconds.items())
-    print(f"train: {chosen} of at most {most} threads a process, as measured ({told})", flush=True)
-    return chosen
+    speeds = measured([Cores(1, threads) for threads in doublings(most)], dtype)
+    chosen = fewest(speeds)
+    told = ", ".join(f"{cores.threads}: {1000 * OPERATIONS / speed:.0f} ms" for cores, speed in speeds.items())
+    print(f"train: {chosen.threads} of at most {most} threads a process, as measured ({told})", flush=True)
+    return chosen.threads
+
+
+def fewest(speeds: dict[Cores, float]) -> Cores:
+    """The fewest processes and threads whose speed is within a tenth of the greatest."""
+    fast = [cores for cores, speed in speeds.items() if speed * LEAST_GAIN >= max(speeds.values())]
+    return min(fast, key=lambda cores: (cores.processes, cores.threads))
+
+
+def doublings(most: int) -> list[int]:
+    """1, 2, 4, ... and `most`."""
+    return [1 << power for power in range(most.bit_length()) if 1 << power < most] + [most]
+
+
+def measured(candidates: Sequence[Cores], dtype: torch.dtype) -> dict[Cores, float]:
+    """Floating-point operations a second of all processes together, at a part of a training step.
+
+    Processes are stood in for by threads of this one, each with a team of its own for its products: what is seen is
+    what the cores do at the same time, not what starting and exchanging cost.
+    """
+    with _threads_restored(), ExitStack() as stack:
+        works = [_at_once(cores, dtype, stack) for cores in candidates]
+        seconds = _best(works, time.perf_counter)
+    return {c: c.processes * OPERATIONS / took for c, took in zip(candidates, seconds, strict=True)}
 
 
 def bfloat16_gain() -> float:
@@ -47,7 +79,7 @@ def bfloat16_gain() -> float:
     return single / halved
 
 
-def _best(works: list[Callable[[], object]], clock: Callable[[], float]) -> list[float]:
+def _best(works: Sequence[Callable[[], object]], clock: Callable[[], float]) -> list[float]:
     """The best time of each over ROUNDS turns, after one that warms up."""
     found = [float("inf")] * len(works)
     for turn in range(ROUNDS + 1):
@@ -57,6 +89,15 @@ def _best(works: list[Callable[[], object]], clock: Callable[[], float]) -> list
             if turn:
                 found[index] = min(found[index], clock() - began)
     return found
+
+
+def _at_once(cores: Cores, dtype: torch.dtype, stack: ExitStack) -> Callable[[], object]:
+    """The work of every process at the same time."""
+    works = [_with_threads(cores.threads, dtype) for _ in range(cores.processes)]
+    if len(works) == 1:
+        return works[0]
+    pool = stack.enter_context(ThreadPoolExecutor(len(works)))
+    return lambda: [done.result() for done in [pool.submit(work) for work in works]]
 
 
 def _with_threads(threads: int, dtype: torch.dtype) -> Callable[[], object]:

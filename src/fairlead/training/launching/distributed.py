@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 
 import fairlead
-from fairlead import errors, openmp
+from fairlead import errors, machine, openmp
 from fairlead.errors import ConfigError, FairleadError, Stopped, TrainingError
 from fairlead.training.config import TrainConfig
 from fairlead.training.launching.nodes import JOIN_SECONDS, Node
@@ -31,7 +31,6 @@ from fairlead.training.watch.heartbeat import Phase
 
 WORKER = "fairlead.training.launching.worker"
 BROADCAST_BYTES = 256 << 20
-TOPOLOGY = Path("/sys/devices/system/cpu")
 ALONE = Node()
 
 
@@ -100,7 +99,10 @@ def device_here() -> torch.device:
 
 
 def num_processes(config: TrainConfig) -> int:
-    """How many processes train on this machine. Raises ConfigError when devices or batch cannot be shared so."""
+    """How many processes train on this machine, by its GPUs or the setting; 1 on a CPU where it is not set.
+
+    Raises ConfigError when devices or batch cannot be shared so.
+    """
     num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     processes = config.processes or num_gpus or 1
     if num_gpus and processes > num_gpus:
@@ -122,27 +124,7 @@ def check_shares(config: TrainConfig, processes: int) -> int:
 
 def num_threads(config: TrainConfig, processes: int) -> int:
     """Threads of each process: as set, else at most the physical cores shared out (two on one core slow each other)."""
-    return config.threads or max(1, physical_cores() // processes)
-
-
-def physical_cores() -> int:
-    """Cores that this process may use: hyper-threads count once, and a container's limit is kept."""
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    siblings = set()
-    for cpu in allowed:
-        try:
-            siblings.add((TOPOLOGY / f"cpu{cpu}/topology/thread_siblings_list").read_text())
-        except OSError:
-            siblings.add(str(cpu))
-    return max(1, min(len(siblings), _cpu_limit() or len(siblings)))
-
-
-def _cpu_limit() -> int | None:
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return None if quota == "max" else max(1, int(quota) // int(period))
-    except (OSError, ValueError):
-        return None
+    return config.threads or max(1, machine.physical_cores() // processes)
 
 
 def launch(job: Path, run_id: str, processes: int, threads: int, hang_timeout: float, node: Node = ALONE) -> str:
