@@ -7,11 +7,15 @@ of some examples each, so that all of them meet the same neighbours on the machi
 measurement of the matmul ceiling. Figures of a workload:
 
 - `vs_trainer_default`, `vs_trainer_best`: Fairlead's useful (non-padding) tokens/s over the Trainer's. At its best it
-  has Fairlead's batches (32, of BERT-base 16) grouped by length, as many threads as Fairlead, and bf16 where that is
-  measured to be the faster arithmetic, as `precision: auto` does,
+  has Fairlead's batches (32, of BERT-base 16) grouped by length, a thread for each core that Fairlead uses, and bf16
+  where that is measured to be the faster arithmetic, as `precision: auto` does. Fairlead has the processes and threads
+  that it chooses by itself for a run over RUN_EXAMPLES examples, of which a slice is trained here; what a process costs
+  to start is in no side's time,
 - `of_matmul_ceiling`: model FLOP utilisation, 6 operations a token and weight that it is multiplied with, and
   12 x layers x width x length^2 a text for attention (Kaplan et al., 2020), over what matrices of 2048 x 2048 reach in
-  the same minutes with the same threads, in bf16 or fp32, whichever is more; `trainer_of_matmul_ceiling` likewise,
+  the same minutes in as many processes and threads as Fairlead has, in bf16 or fp32, whichever is more;
+  `trainer_of_matmul_ceiling` likewise,
+- `peak memory` is the sum of the peaks of all processes of a side; pages that they share count in each,
 - `padding_share`: share of the computed tokens that are padding, `loss_gap`: Fairlead's validation loss less
   that of the Trainer at its best, after as many examples (the last turn that both took),
 - `cpu_vs_trainer_best`: the same ratio as `vs_trainer_best` by processor time, for a machine that does much else,
@@ -30,7 +34,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +43,11 @@ import torch
 from benchmarks import tables
 from benchmarks.training_data import Workload, full_workloads, prepare, quick_workloads
 from fairlead import openmp
-from fairlead.training.config import TrainConfig
-from fairlead.training.launching.calibration import fastest_threads
-from fairlead.training.launching.distributed import num_threads
+from fairlead.formats import tokens as token_format
+from fairlead.training.batching.blocks import open_rows
+from fairlead.training.config import ModelConfig, TrainConfig
+from fairlead.training.launching.calibration import Cores
+from fairlead.training.launching.cores import decide, make_work
 from fairlead.training.precision import has_fast_bf16
 
 # With its defaults the Trainer sits out the turns that are left when it has trained so long: its batches are random, so
@@ -49,6 +55,8 @@ from fairlead.training.precision import has_fast_bf16
 # has to take all turns.
 PATIENCE_SECONDS = {True: 30.0, False: 200.0}
 SCALING = "scaling"
+# Those of the run whose processes Fairlead chooses: four epochs of ten thousand rows, as banking77 has.
+RUN_EXAMPLES = 40_000
 DEFAULT, BEST, FAIRLEAD = "Trainer, defaults", "Trainer, best", "Fairlead"
 
 
@@ -60,6 +68,7 @@ class Side:
     kind: str
     arguments: dict[str, Any]
     threads: int | None
+    world_size: int = 1
     process: subprocess.Popen[str] | None = None
     turns: list[dict[str, Any]] = field(default_factory=list)
     log: Path = Path(os.devnull)
@@ -67,7 +76,8 @@ class Side:
     def start(self, job: dict[str, Any], folder: Path) -> None:
         """Start the process and wait until it is ready."""
         path = folder / f"{self.name}.json"
-        path.write_text(json.dumps(job | {"kind": self.kind, "arguments": self.arguments, "threads": self.threads}))
+        own = {name: getattr(self, name) for name in ("kind", "arguments", "threads", "world_size")}
+        path.write_text(json.dumps(job | own))
         command = [sys.executable, "-m", "benchmarks.training_sides", str(path)]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         if self.kind != "trainer" or self.name == BEST:
@@ -131,16 +141,16 @@ def main() -> None:
     workloads = (quick_workloads if arguments.quick else full_workloads)()
     found: dict[str, dict[str, Any]] = {}
     written: list[str] = []
-    machine = Machine.measured(settings)
+    precision = settings.get("precision") or ("bf16" if has_fast_bf16(torch.device("cpu")) else "fp32")
     for workload in workloads:
         if not arguments.only or workload.base in arguments.only:
             with tempfile.TemporaryDirectory(prefix="fairlead-bench-") as folder:
-                found[workload.base] = measure(workload, settings, machine, arguments.quick, Path(folder))
+                found[workload.base] = measure(workload, settings, precision, arguments.quick, Path(folder))
             written.append(_table(workload, found[workload.base]))
     if not arguments.only or SCALING in arguments.only:
         with tempfile.TemporaryDirectory(prefix="fairlead-bench-") as folder:
             half = replace(workloads[0], train=workloads[0].train // 2)
-            found[SCALING] = scaling(half, settings, machine, Path(folder))
+            found[SCALING] = scaling(half, settings, precision, Path(folder))
         written.append(_scaling_sentence(found[SCALING]))
     if arguments.json:
         print(json.dumps(found, indent=2))
@@ -151,62 +161,63 @@ def main() -> None:
         tables.write("training", "python -m benchmarks.training" + (" --quick" if arguments.quick else ""), table)
 
 
-@dataclass(frozen=True)
-class Machine:
-    """What was measured before the sides start, for all of them."""
-
-    precision: str
-    threads: int
-
-    @staticmethod
-    def measured(settings: dict[str, Any]) -> "Machine":
-        """The faster arithmetic and number of threads, unless they are set."""
-        precision = settings.get("precision") or ("bf16" if has_fast_bf16(torch.device("cpu")) else "fp32")
-        most = num_threads(TrainConfig.parse(settings), 1)
-        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        with contextlib.redirect_stdout(sys.stderr):
-            return Machine(precision, most if "threads" in settings else fastest_threads(most, dtype))
-
-
-def measure(
-    workload: Workload, settings: dict[str, Any], machine: Machine, quick: bool, folder: Path
-) -> dict[str, Any]:
+def measure(workload: Workload, settings: dict[str, Any], precision: str, quick: bool, folder: Path) -> dict[str, Any]:
     """Train one workload on every side, in turns; returns the named figures and those of each side."""
     prepare(workload, folder)
-    ceiling = Side("matmul", "matmul", {}, machine.threads)
-    sides = _sides(workload, settings, machine)
+    cores = _cores(workload, _ours(workload, settings, precision), folder)
+    ceiling = [Side(f"matmul {n}", "matmul", {}, cores.threads) for n in range(cores.processes)]
+    sides = _sides(workload, settings, precision, cores)
     try:
-        for side in (ceiling, *sides):
+        for side in (*ceiling, *sides):
             side.start(_job(workload, folder), folder)
         for _ in range(-(-workload.train // workload.turn)):
-            ceiling.take_turn()
+            _multiply(ceiling)
             for side in sides:
                 if side.name != DEFAULT or side.seconds < PATIENCE_SECONDS[quick]:
                     _say(workload, side, side.take_turn())
     finally:
-        for side in (ceiling, *sides):
+        for side in (*ceiling, *sides):
             side.stop()
-    return _figures(workload, folder, sides, ceiling, machine)
+    return _figures(workload, folder, sides, ceiling) | {"precision": precision, **asdict(cores)}
 
 
-def scaling(workload: Workload, settings: dict[str, Any], machine: Machine, folder: Path) -> dict[str, Any]:
+def _multiply(sides: list[Side]) -> None:
+    """Let all of them multiply matrices at the same time."""
+    for side in sides:
+        side.begin_turn()
+    for side in sides:
+        side.end_turn()
+
+
+def _cores(workload: Workload, ours: dict[str, Any], folder: Path) -> Cores:
+    """What Fairlead chooses for a whole run, unless it is set."""
+    tokens = folder / "tokens"
+    manifest = token_format.read_manifest(tokens)
+    config = TrainConfig.parse(ours)
+    mean_length = float(open_rows(tokens, manifest, "train", TrainConfig(epochs=1)).lengths.mean())
+    steps = RUN_EXAMPLES // config.batch_size
+    work = make_work(ModelConfig(), folder / "model", manifest, round(mean_length * RUN_EXAMPLES), steps)
+    with contextlib.redirect_stdout(sys.stderr):
+        return decide(config, None, lambda: work)
+
+
+def scaling(workload: Workload, settings: dict[str, Any], precision: str, folder: Path) -> dict[str, Any]:
     """Train with one process and with two, of one thread each, and multiply matrices in one process and in two."""
     prepare(workload, folder)
-    ours = _ours(workload, settings, machine)
-    one, two = (Side(f"{n} processes", "fairlead", ours, 1) for n in (1, 2))
+    ours = _ours(workload, settings, precision)
+    one, two = (Side(f"{n} processes", "fairlead", ours, 1, n) for n in (1, 2))
     first, second = (Side(f"matmul {n}", "matmul", {}, 1) for n in (1, 2))
     sides = (one, two, first, second)
     alone, together = [], []
     try:
         for side in sides:
-            side.start(_job(workload, folder) | {"world_size": 2 if side is two else 1}, folder)
+            side.start(_job(workload, folder), folder)
         for _ in range(-(-workload.train // workload.turn)):
             for side in (one, two):
                 _say(workload, side, side.take_turn())
-            alone.append(first.take_turn()[machine.precision])
-            first.begin_turn()
-            second.begin_turn()
-            together.append(first.end_turn()[machine.precision] + second.end_turn()[machine.precision])
+            alone.append(first.take_turn()[precision])
+            _multiply([first, second])
+            together.append(first.turns[-1][precision] + second.turns[-1][precision])
     finally:
         for side in sides:
             side.stop()
@@ -220,9 +231,9 @@ def _job(workload: Workload, folder: Path) -> dict[str, Any]:
     return {"model": str(folder / "model"), "tokens": str(folder / "tokens"), **sizes}
 
 
-def _sides(workload: Workload, settings: dict[str, Any], machine: Machine) -> list[Side]:
+def _sides(workload: Workload, settings: dict[str, Any], precision: str, cores: Cores) -> list[Side]:
     best: dict[str, Any] = {
-        "bf16": machine.precision == "bf16",
+        "bf16": precision == "bf16",
         "per_device_train_batch_size": workload.batch_size,
         "learning_rate": workload.learning_rate,
         "warmup_steps": TrainConfig().warmup_share,
@@ -232,13 +243,13 @@ def _sides(workload: Workload, settings: dict[str, Any], machine: Machine) -> li
         best["train_sampling_strategy"] = "group_by_length"
     return [
         Side(DEFAULT, "trainer", {}, None),
-        Side(BEST, "trainer", best, machine.threads),
-        Side(FAIRLEAD, "fairlead", _ours(workload, settings, machine), machine.threads),
+        Side(BEST, "trainer", best, cores.processes * cores.threads),
+        Side(FAIRLEAD, "fairlead", _ours(workload, settings, precision), cores.threads, cores.processes),
     ]
 
 
-def _ours(workload: Workload, settings: dict[str, Any], machine: Machine) -> dict[str, Any]:
-    own = {"batch_size": workload.batch_size, "learning_rate": workload.learning_rate, "precision": machine.precision}
+def _ours(workload: Workload, settings: dict[str, Any], precision: str) -> dict[str, Any]:
+    own = {"batch_size": workload.batch_size, "learning_rate": workload.learning_rate, "precision": precision}
     return own | settings
 
 
@@ -262,8 +273,9 @@ class Shape:
         return float(6 * self.weights * tokens + 12 * self.layers * self.width * squares)
 
 
-def _figures(workload: Workload, folder: Path, sides: list[Side], ceiling: Side, machine: Machine) -> dict[str, Any]:
-    rates = {name: statistics.median(turn[name] for turn in ceiling.turns) for name in ("bf16", "fp32")}
+def _figures(workload: Workload, folder: Path, sides: list[Side], ceiling: list[Side]) -> dict[str, Any]:
+    turns = list(zip(*(side.turns for side in ceiling), strict=True))
+    rates = {name: statistics.median(sum(each[name] for each in turn) for turn in turns) for name in ("bf16", "fp32")}
     shape = _shape(folder / "model")
     by_name = {side.name: _side_figures(workload, side, shape, max(rates.values())) for side in sides}
     ours, best = by_name[FAIRLEAD], by_name[BEST]
@@ -279,8 +291,6 @@ def _figures(workload: Workload, folder: Path, sides: list[Side], ceiling: Side,
         # On a machine that does much else the clock is the neighbours'; with one thread this ratio is not.
         "cpu_vs_trainer_best": ours["tokens_per_cpu_second"] / best["tokens_per_cpu_second"],
         "matmul_gflops": {name: rate / 1e9 for name, rate in rates.items()},
-        "precision": machine.precision,
-        "threads": machine.threads,
         "sides": by_name,
     }
 
@@ -364,7 +374,9 @@ def _table(workload: Workload, result: dict[str, Any]) -> str:
     figures = ", ".join(f"`{name}` {result[name]:.3f}" for name in names)
     bf16, fp32 = (result["matmul_gflops"][name] for name in ("bf16", "fp32"))
     note = (
-        f"{result['precision']}, {result['threads']} thread(s), matmul {fp32:.0f} GFLOP/s in fp32, {bf16:.0f} in bf16"
+        f"{result['precision']}, Fairlead in {result['processes']} process(es) of {result['threads']} thread(s), the "
+        f"Trainer at its best with {result['processes'] * result['threads']}, matmul {fp32:.0f} GFLOP/s in fp32, "
+        f"{bf16:.0f} in bf16"
     )
     return f"**{workload.name}** ({note}): {figures}\n\n{tables.markdown(header, rows)}"
 

@@ -7,16 +7,16 @@ two waits counts. After the last turn it scores the validation split with code t
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from torch import nn
 
@@ -34,11 +34,16 @@ Score = Callable[[], dict[str, float]]
 class Turns:
     """Counts examples, reports after each turn and waits to be told to go on."""
 
-    def __init__(self, job: dict[str, Any], model: nn.Module, score: Score) -> None:
+    def __init__(
+        self, job: dict[str, Any], model: nn.Module, score: Score, others: Sequence[int] | None = None
+    ) -> None:
+        """`others` are the ids of the processes that train together with this one; given, tokens are told to `read`."""
         self.total, self.turn, self.score = job["train"], job["turn"], score
+        self._processes = [psutil.Process(), *map(psutil.Process, others or ())]
         self.examples = self.useful = self.computed = self.squares = 0
-        linear = next(module for module in model.modules() if isinstance(module, nn.Linear))
-        linear.register_forward_hook(lambda module, inputs, _: self._count(module, inputs[0]))
+        if others is None:
+            linear = next(module for module in model.modules() if isinstance(module, nn.Linear))
+            linear.register_forward_hook(lambda module, inputs, _: self._count(module, inputs[0]))
         self._training = True
         self._pause({"ready": True})
 
@@ -47,18 +52,20 @@ class Turns:
         if self._training and module.training:
             self.computed += x.numel() // module.in_features
 
-    def read(self, lengths: torch.Tensor) -> None:
-        """Texts of these lengths are trained on."""
+    def read(self, lengths: torch.Tensor, computed: int = 0) -> None:
+        """Texts of these lengths are trained on; `computed` tokens where no hook counts them, padding included."""
         if self._training:
+            self.computed += computed
             self.useful += int(lengths.sum())
             self.squares += int(lengths.square().sum())
 
     def add(self, examples: int) -> None:
         """A step over `examples` has ended."""
         before, self.examples = self.examples, min(self.total, self.examples + examples)
-        if self._training and (self.examples // self.turn > before // self.turn or self.examples == self.total):
-            seconds, cpu_seconds = time.perf_counter() - self._started, time.process_time() - self._cpu_started
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        if self._training and ends_turn(before, self.examples, self.turn, self.total):
+            seconds, cpu_seconds = time.perf_counter() - self._started, self._cpu_seconds() - self._cpu_started
+            # Pages that processes share, of libraries and of data, count in each of them.
+            peak = sum(map(_peak_bytes, self._processes))
             self._training = self.examples < self.total
             counts = {name: getattr(self, name) for name in ("examples", "useful", "computed", "squares")}
             spent = {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_bytes": peak}
@@ -68,7 +75,22 @@ class Turns:
         print("TURN " + json.dumps(line), flush=True)
         if not sys.stdin.readline():
             os._exit(1)
-        self._started, self._cpu_started = time.perf_counter(), time.process_time()
+        self._started, self._cpu_started = time.perf_counter(), self._cpu_seconds()
+
+    def _cpu_seconds(self) -> float:
+        times = [process.cpu_times() for process in self._processes]
+        return sum(each.user + each.system for each in times)
+
+
+def ends_turn(before: int, after: int, turn: int, total: int) -> bool:
+    """Whether a turn ends between so many examples and so many."""
+    return after // turn > before // turn or after == total
+
+
+def _peak_bytes(process: psutil.Process) -> int:
+    """The most memory that a process had at once."""
+    status = Path(f"/proc/{process.pid}/status").read_text("utf-8")
+    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
 
 
 def main() -> None:
@@ -170,8 +192,13 @@ def fairlead(job: dict[str, Any]) -> None:
         def _step(self, step: int, progress: Progress) -> bool:
             told_to_stop = super()._step(step, progress)
             if turns:
-                turns.read(torch.from_numpy(arrays.lengths[self.plan.rows(step)]))
+                lengths = torch.from_numpy(arrays.lengths[self.plan.rows(step)])
+                turns.read(lengths, self.gradient.num_computed)
                 turns.add(config.batch_size)
+            after = step * config.batch_size
+            if after < job["train"] and ends_turn(after - config.batch_size, after, job["turn"], job["train"]):
+                # The others wait as well, or they would compute the next step while another side is timed.
+                dist.barrier()
             return told_to_stop
 
     rank, world_size = int(sys.argv[2]) if len(sys.argv) > 2 else 0, job.get("world_size", 1)
@@ -199,7 +226,9 @@ def fairlead(job: dict[str, Any]) -> None:
         if rank == 0:
             # The loop's own validation split: it may hold other ids, for an embedding with fewer rows.
             small = manifest.model_copy(update={"pad_token_id": loop.splits.pad_token_id})
-            turns = Turns(job, model, _scorer(job, model, loop.splits.validation, small))
+            scorer = _scorer(job, model, loop.splits.validation, small)
+            turns = Turns(job, model, scorer, [other.pid for other in others])
+        dist.barrier()
         loop.run()
     for other in others:
         other.wait()
