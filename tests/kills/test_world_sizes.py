@@ -74,7 +74,7 @@ class Elastic:
         manifest = token_format.read_manifest(self.corpus.tokens)
         return stage._plan(
             *("animals", self.corpus.data, self.corpus.tokens, manifest, ModelConfig(depth=1)),
-            *(TrainConfig.parse(SETTINGS | {"parallel": parallel}), 1),
+            TrainConfig.parse(SETTINGS | {"parallel": parallel}),
         )
 
     def _job(self, home: Path, parallel: str) -> Path:
