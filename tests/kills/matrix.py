@@ -237,7 +237,7 @@ class Matrix:
         training, model = VARIANTS[variant]
         config = TrainConfig.parse(SETTINGS | training)
         sizes = ModelConfig.parse({"depth": 1} | model)
-        return stage._plan("animals", self.corpus.data, self.corpus.tokens, manifest, sizes, config, self.world_size)
+        return stage._plan("animals", self.corpus.data, self.corpus.tokens, manifest, sizes, config)
 
     def _job(self, name: str, variant: str) -> Path:
         folder = str(self.folder / name / "run")
