@@ -22,9 +22,10 @@ PART_BYTES = 1 << 20
 MAX_STRINGS, MAX_CONTAINERS, MAX_ELEMENTS = 4096, 4096, 1 << 20
 # Strings that are read one by one, and the longest of them: a text of 1 MB, every byte of it escaped.
 LONG_STRING_BYTES, MAX_STRING_BYTES = 1024, 6_000_000
-# Numbers between two brackets or strings that are read in pieces of this size: 1 to 3 ms. What has no comma for so long
-# is no number.
-PIECE_BYTES = 32 << 10
+# Numbers between two brackets or strings are a row. One of more bytes than the first figure is read by itself, so that
+# 4,096 shorter ones are parsed in 12 ms, and in pieces of the second: 1 to 3 ms. What has no comma for so long is no
+# number.
+LONG_ROW_BYTES, PIECE_BYTES = 128, 32 << 10
 
 # Where something long begins and ends.
 Long = tuple[int, int]
@@ -56,15 +57,15 @@ def _long(body: bytes, quotes: list[int]) -> Iterator[Long]:
 
 def _rows(body: bytes, begin: int, end: int) -> Iterator[Long]:
     """The same of rows of numbers between two strings; their first and last number stay, with what is around them."""
-    if end - begin <= PIECE_BYTES:
+    if end - begin <= LONG_ROW_BYTES:
         return
     brackets = sorted(place for one in b"[]{}" for place in _places(body, bytes([one]), begin, end))
     for left, right in zip([begin, *brackets], [*brackets, end], strict=True):
-        if right - left > PIECE_BYTES:
+        if right - left > LONG_ROW_BYTES:
             first, last = body.find(b",", left, right) + 1, body.rfind(b",", left, right)
-            if not first or max(first - left, right - last) > PIECE_BYTES:
+            if max(first - left, right - last if first else right - left) > PIECE_BYTES:
                 raise _no_number()
-            if last - first > PIECE_BYTES:
+            if last - first > LONG_ROW_BYTES:
                 yield first, last
 
 

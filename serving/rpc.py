@@ -134,8 +134,11 @@ def _statuses(method: Method) -> Method:
         except Exception as error:
             status, rpc, sentence = status_of(error)
             metadata = (("retry-after", retry_after(error)),) if status in RETRIED else ()
-            await context.abort(rpc, sentence, metadata)
-            raise AssertionError("abort returns never") from error
+        # The library keeps the exception that ends a call in a ring with the call. Whatever hangs on that, this request
+        # or the failure and all that it was read into, would wait for the garbage collector, which then takes 40 ms.
+        del content
+        await context.abort(rpc, sentence, metadata)
+        raise AssertionError("abort returns never")
 
     return answered
 

@@ -1,6 +1,7 @@
 """Large JSON bodies are read in parts: the same values, what no request has refused, and the limits named."""
 
 import asyncio
+import gc
 import json
 import random
 from pathlib import Path
@@ -26,6 +27,7 @@ def test_values_are_those_of_the_parser_wherever_parts_end(seed: int, monkeypatc
     monkeypatch.setattr(jsonparts, "LONG_STRING_BYTES", generator.randint(0, 6))
     # No fewer than the indentation and a number.
     monkeypatch.setattr(jsonparts, "PIECE_BYTES", generator.randint(40, 90))
+    monkeypatch.setattr(jsonparts, "LONG_ROW_BYTES", generator.randint(0, 60))
 
     def value(depth: int) -> object:
         kind = generator.randint(0, 6 if depth else 3)
@@ -98,13 +100,20 @@ def test_messages_that_no_request_is_are_refused_before_they_are_parsed(version:
         "1,025 texts are over the limit": infer_request(*["my card was charged " * 5] * 1025),
     }
 
+    def long_lists() -> int:
+        return sum(1 for one in gc.get_objects() if type(one) is list and len(one) >= 200_000)
+
     async def ask() -> None:
         async with opened(version) as doors, rpc_opened(doors) as infer:
+            before = long_lists()
+            gc.disable()
             for words, request in refused.items():
                 with pytest.raises(grpc.RpcError, match=words) as raised:
                     await infer(request)
                 assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
             assert [end.status for end in doors.ends.exchanges] == [400] * len(refused)
+            assert long_lists() == before, "what was refused does not wait for the garbage collector"
+            gc.enable()
             answered = await infer(infer_request("my card " * 100_000, "where is the parcel"))
             assert [len(output.contents.bytes_contents) for output in answered.outputs if output.name == "label"] == [2]
 
