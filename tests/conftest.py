@@ -1,7 +1,9 @@
 """What every test may use: a home folder of its own, the data sets, and the markers that skip with a reason."""
 
+import inspect
 import os
 import shutil
+import sys
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +27,18 @@ S3_ENVIRONMENT = {
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests that take minutes")
+
+
+def pytest_configure() -> None:
+    """Name a module for the frames that come from no file, as those that started this process.
+
+    kfp asks for the whole stack at each setting of each step, and for such a frame `inspect` looks through all modules
+    each time: 6,000 here, 3 s of a core to compile the pipeline once in place of 0.2 s.
+    """
+    frame = sys._getframe()
+    while frame := frame.f_back:
+        if not Path(frame.f_code.co_filename).exists():
+            inspect.modulesbyfile.setdefault(frame.f_code.co_filename, "builtins")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
