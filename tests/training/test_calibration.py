@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from fairlead.training.launching import calibration
+from fairlead.training.launching.calibration import Cores
 
 
 def _seconds(monkeypatch: pytest.MonkeyPatch, seconds: list[float]) -> None:
     """Have the candidates take so long."""
 
-    def best(works: list[Callable[[], object]], _clock: object) -> list[float]:
+    def best(works: list[Callable[[], float]]) -> list[float]:
         assert len(works) == len(seconds)
         return seconds
 
@@ -50,3 +51,10 @@ def test_measuring_says_what_it_saw_and_leaves_the_number_of_threads(
 def test_one_thread_is_not_measured(capfd: pytest.CaptureFixture[str]) -> None:
     assert calibration.fastest_threads(1, torch.float32) == 1
     assert capfd.readouterr().out == ""
+
+
+def test_processes_are_measured_at_the_same_time() -> None:
+    candidates = [Cores(1, 1), Cores(2, 1)]
+    alone, together = (calibration.measured(candidates, torch.float32)[cores] for cores in candidates)
+    # Two cores do at most twice what one does; half of that again is room for what else the machine does.
+    assert 0 < together < 3 * alone

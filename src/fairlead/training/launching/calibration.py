@@ -60,11 +60,12 @@ def measured(candidates: Sequence[Cores], dtype: torch.dtype) -> dict[Cores, flo
     """Floating-point operations a second of all processes together, at a part of a training step.
 
     Processes are stood in for by threads of this one, each with a team of its own for its products: what is seen is
-    what the cores do at the same time, not what starting and exchanging cost.
+    what the cores do at the same time, not what starting and exchanging cost. Of one thread processor time counts,
+    which grows where cores share their multipliers, and not where a neighbour takes a core away for a while; threads
+    that wait for each other are timed by the clock.
     """
     with _threads_restored(), ExitStack() as stack:
-        works = [_at_once(cores, dtype, stack) for cores in candidates]
-        seconds = _best(works, time.perf_counter)
+        seconds = _best([_at_once(cores, dtype, stack) for cores in candidates])
     return {c: c.processes * OPERATIONS / took for c, took in zip(candidates, seconds, strict=True)}
 
 
@@ -75,29 +76,41 @@ def bfloat16_gain() -> float:
     with _threads_restored():
         torch.set_num_threads(1)
         # Processor time: a neighbour who takes the core away does not count.
-        single, halved = _best([lambda: matrix @ matrix, lambda: half @ half], time.thread_time)
+        works = (lambda: matrix @ matrix, lambda: half @ half)
+        single, halved = _best([_timed(work, time.thread_time) for work in works])
     return single / halved
 
 
-def _best(works: Sequence[Callable[[], object]], clock: Callable[[], float]) -> list[float]:
-    """The best time of each over ROUNDS turns, after one that warms up."""
+def _best(works: Sequence[Callable[[], float]]) -> list[float]:
+    """The least seconds that each says it took over ROUNDS turns, after one that warms up."""
     found = [float("inf")] * len(works)
     for turn in range(ROUNDS + 1):
         for index, work in enumerate(works):
-            began = clock()
-            work()
+            seconds = work()
             if turn:
-                found[index] = min(found[index], clock() - began)
+                found[index] = min(found[index], seconds)
     return found
 
 
-def _at_once(cores: Cores, dtype: torch.dtype, stack: ExitStack) -> Callable[[], object]:
-    """The work of every process at the same time."""
-    works = [_with_threads(cores.threads, dtype) for _ in range(cores.processes)]
+def _at_once(cores: Cores, dtype: torch.dtype, stack: ExitStack) -> Callable[[], float]:
+    """The work of every process at the same time; gives the seconds of the slowest."""
+    clock = time.thread_time if cores.threads == 1 else time.perf_counter
+    works = [_timed(_with_threads(cores.threads, dtype), clock) for _ in range(cores.processes)]
     if len(works) == 1:
         return works[0]
     pool = stack.enter_context(ThreadPoolExecutor(len(works)))
-    return lambda: [done.result() for done in [pool.submit(work) for work in works]]
+    return lambda: max(done.result() for done in [pool.submit(work) for work in works])
+
+
+def _timed(work: Callable[[], object], clock: Callable[[], float]) -> Callable[[], float]:
+    """The work, giving its seconds by a clock."""
+
+    def timed() -> float:
+        began = clock()
+        work()
+        return clock() - began
+
+    return timed
 
 
 def _with_threads(threads: int, dtype: torch.dtype) -> Callable[[], object]:
