@@ -71,6 +71,8 @@ class Cluster:
     """Of Kubernetes 1."""
     unavailable: int = 0
     """Requests that are answered with 503, from now on."""
+    starting: int = 0
+    """Requests that are answered with 403, from now on: a server that has not yet read its roles refuses everybody."""
     admit: list[Callable[[Object | None, Object], None]] = field(default_factory=list)
     """Webhooks: they change the new object, or raise Refusal."""
     changes: list[Change] = field(default_factory=list)

@@ -39,6 +39,13 @@ class Handler(BaseHTTPRequestHandler):
             if self.cluster.unavailable > 0:
                 self.cluster.unavailable -= 1
                 raise Refusal(503, "ServiceUnavailable", "the server is currently unable to handle the request")
+            if url.path == "/readyz":
+                if self.cluster.starting > 0:
+                    raise Refusal(500, "InternalError", "[-]informer-sync failed: reason withheld")
+                return self._answer(200, "ok")
+            if self.cluster.starting > 0:
+                self.cluster.starting -= 1
+                raise Refusal(403, "Forbidden", f"{url.path} is forbidden: User cannot do anything yet")
             self._route(url.path.strip("/").split("/"), query, json.loads(content) if content else None)
         except Refusal as refusal:
             self._answer(refusal.status, refusal.body)

@@ -190,6 +190,20 @@ def test_an_api_server_that_stumbles_is_asked_again(cluster: Cluster, server: Ap
         assert deploy(server, "library_docs", 1, ROOT, 30).version == "library_docs_v1"
 
 
+def test_an_api_server_that_starts_refuses_nobody_for_good(cluster: Cluster, server: ApiServer) -> None:
+    restarts = iter([2])
+
+    def ask() -> Any:
+        # It is started again while the version comes up: the endpoint and the watches are refused, too.
+        cluster.starting = next(restarts, cluster.starting)
+        return answering(server, "library_docs")
+
+    cluster.starting, cluster.cut_watches = 2, 3
+    with kserve(cluster):
+        assert deploy(server, "library_docs", 1, ROOT, 30, ask=ask).version == "library_docs_v1"
+    assert (cluster.starting, noted(cluster)) == (0, None)
+
+
 def test_a_store_in_a_folder_is_no_store_for_pods(server: ApiServer) -> None:
     with pytest.raises(ConfigError, match="FAIRLEAD_STORE"):
         deploy(server, "library_docs", 1, "/home/me/store/models", 1)

@@ -143,6 +143,36 @@ class ApiServer:
         stream: bool = False,
         timeout: tuple[int, int] = TIMEOUTS,
     ) -> Any:
+        """One request. A server that has just started refuses everybody until it has read its roles: that is a 503."""
+        asked = (method, path, query, body, kind, stream, timeout)
+        try:
+            return self._call(*asked)
+        except ApiException as error:
+            if error.status != 403:
+                raise
+            if self._is_starting():
+                raise ApiException(503, f"it is starting, and refuses everybody: {_message(error)}") from error
+        # It may have become ready since it refused.
+        return self._call(*asked)
+
+    def _is_starting(self) -> bool:
+        """Whether it says that it is not ready; it says so to every account."""
+        try:
+            self._call("GET", "/readyz", {}, stream=True).close()
+        except ApiException as error:
+            return bool(error.status >= 500)
+        return False
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        query: Object,
+        body: Object | None = None,
+        kind: str = "application/json",
+        stream: bool = False,
+        timeout: tuple[int, int] = TIMEOUTS,
+    ) -> Any:
         return self._client.call_api(
             path,
             method,
