@@ -68,6 +68,7 @@ def make_language_version(folder: Path, project: str = "nonsense", number: int =
         weights_digest=of_file(folder / WEIGHTS),
         labels=[],
         max_length=CONTEXT,
+        task=LANGUAGE_MODELING,
         config={"data": {"task": LANGUAGE_MODELING}, "tokenization": {}, "model": {}, "training": {}},
         seed=seed,
         steps=1,
