@@ -5,8 +5,9 @@ mix of lengths and one pace only: in the simulation of tests/inference/test_room
 times, by how much the lengths differ, how many callers there are and how much else the machine does.
 """
 
-# Of the slowest of a hundred, in times as long as a long text takes alone. The way to the caller comes on top of both.
-AIM = 2.7
+# Of the slowest of a hundred, in times as long as a long text takes alone. At 2.7 it was 2.8 with 64 callers behind
+# real doors, and 3.7 when requests came by chance, 1.5 times as many as were answered; 2.4 costs 1 % of the texts/s.
+AIM = 2.4
 # Waits, in the same unit: at first, and at least and at most.
 FIRST, LEAST, MOST = 1.4, 1.0, 3.0
 # Answers between two looks: the slowest of a hundred are four of them.
