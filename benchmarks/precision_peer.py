@@ -101,7 +101,7 @@ def _turns(
 
 def _peer(material: Material, reference: Runner, found: dict[str, Any], rate: float) -> VariantRecord:
     texts = material.validation.token_ids
-    order = np.argsort(np.concatenate([np.asarray(batch) for batch in timing.by_length(texts)]), kind="stable")
+    order = np.argsort(np.concatenate([np.asarray(batch) for batch in timing.batched(texts, "cpu")]), kind="stable")
     ours = np.concatenate([np.asarray(logits, np.float32) for logits in found["logits"]])[order]
     theirs, record = timing.outputs(reference, texts), material.record
     comparison = compare(record.task, material.terms, material.validation.targets, ours, theirs, 0.95)
