@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -144,36 +145,8 @@ class ApiServer:
         timeout: tuple[int, int] = TIMEOUTS,
     ) -> Any:
         """One request. A server that has just started refuses everybody until it has read its roles: that is a 503."""
-        asked = (method, path, query, body, kind, stream, timeout)
-        try:
-            return self._call(*asked)
-        except ApiException as error:
-            if error.status != 403:
-                raise
-            if self._is_starting():
-                raise ApiException(503, f"it is starting, and refuses everybody: {_message(error)}") from error
-        # It may have become ready since it refused.
-        return self._call(*asked)
-
-    def _is_starting(self) -> bool:
-        """Whether it says that it is not ready; it says so to every account."""
-        try:
-            self._call("GET", "/readyz", {}, stream=True).close()
-        except ApiException as error:
-            return bool(error.status >= 500)
-        return False
-
-    def _call(
-        self,
-        method: str,
-        path: str,
-        query: Object,
-        body: Object | None = None,
-        kind: str = "application/json",
-        stream: bool = False,
-        timeout: tuple[int, int] = TIMEOUTS,
-    ) -> Any:
-        return self._client.call_api(
+        ask = partial(
+            self._client.call_api,
             path,
             method,
             query_params=list(query.items()),
@@ -185,6 +158,23 @@ class ApiServer:
             _preload_content=not stream,
             _request_timeout=timeout,
         )
+        try:
+            return ask()
+        except ApiException as error:
+            if error.status != 403:
+                raise
+            if self._is_starting():
+                raise ApiException(503, f"it is starting, and refuses everybody: {_message(error)}") from error
+        # It may have become ready since it refused.
+        return ask()
+
+    def _is_starting(self) -> bool:
+        """Whether it says that it is not ready; it says so to every account."""
+        try:
+            self._client.call_api("/readyz", "GET", auth_settings=["BearerToken"], _request_timeout=TIMEOUTS)
+        except ApiException as error:
+            return bool(error.status >= 500)
+        return False
 
 
 def patiently(ask: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
