@@ -26,8 +26,8 @@ from fairlead.training.models.layout import check_layout
 from fairlead.training.models.loading import as_module, check_fit, loading_arguments, read_model
 from fairlead.training.models.outputs import head_fields
 from fairlead.training.models.pooling import add_mean_pooling, wants_mean_pooling
+from fairlead.training.models.size import CLASSIFIER_FEED_FORWARD, WIDTH_PER_DEPTH
 
-WIDTH_PER_DEPTH = 64
 # The vocabulary's embedding is padded to a multiple of this, for aligned matrices; the spare rows never get a token.
 VOCABULARY_MULTIPLE = 64
 
@@ -70,8 +70,7 @@ def _from_scratch(model: ModelConfig, tokens: TokensManifest) -> nn.Module:
     config = ModernBertConfig(
         vocab_size=-(-tokens.vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE,
         hidden_size=width,
-        # GeGLU has two input matrices: 2 x width here costs what 3 x width costs in a plain feed-forward layer.
-        intermediate_size=2 * width,
+        intermediate_size=CLASSIFIER_FEED_FORWARD * width,
         num_hidden_layers=model.depth,
         num_attention_heads=model.depth,
         max_position_embeddings=tokens.max_length,

@@ -13,11 +13,9 @@ from fairlead.training.config import ModelConfig
 from fairlead.training.models.dropout_fields import dropout_fields
 from fairlead.training.models.layout import check_layout
 from fairlead.training.models.loading import as_module, check_fit, loading_arguments, read_model
+from fairlead.training.models.size import LANGUAGE_FEED_FORWARD, WIDTH_PER_DEPTH
 
 KIND = "a causal language model"
-HEAD_WIDTH = 64
-# A gated feed-forward layer has three matrices: 8/3 x width costs what 4 x width costs in a plain one.
-FEED_FORWARD_SHARE = 8 / 3
 # Matrices are cut into tiles of this many rows and columns by the kernels for bfloat16.
 MULTIPLE = 64
 
@@ -62,11 +60,11 @@ def _from_scratch(model: ModelConfig, tokens: TokensManifest) -> nn.Module:
 
     One CPU core trains it, GPT-2, GPT-NeoX, Phi and StableLM of one size at the same speed within 15 %.
     """
-    width = HEAD_WIDTH * model.depth
+    width = WIDTH_PER_DEPTH * model.depth
     config = LlamaConfig(
         vocab_size=_multiple(tokens.vocab_size),
         hidden_size=width,
-        intermediate_size=_multiple(FEED_FORWARD_SHARE * width),
+        intermediate_size=_multiple(LANGUAGE_FEED_FORWARD * width),
         num_hidden_layers=model.depth,
         num_attention_heads=model.depth,
         num_key_value_heads=model.depth,
