@@ -58,9 +58,7 @@ def main(ref: str, python: str, folder: str) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         config = OptimizationConfig.parse(record.config, where="optimization")
         material = material_of(manifest, model, config, Path(temporary))
-        batches = [
-            [material.validation.token_ids[i] for i in b] for b in timing.batched(material.validation.token_ids, "cpu")
-        ]
+        batches = timing.batches(material.validation.token_ids, "cpu")
         Path(temporary, "batches.json").write_text(json.dumps(batches))
         known = [record.variant(REFERENCE), *([chosen] if chosen.name != REFERENCE else [])]
         runners = {v.name: open_variant(model, v, material.pad_token_id, 1, "cpu") for v in known if v}

@@ -14,7 +14,7 @@ from fairlead.events import Progress
 from fairlead.formats.model import WEIGHTS
 from fairlead.formats.variants import REFERENCE, VARIANTS, PrecisionName, VariantRecord
 from fairlead.optimization.material import Material
-from fairlead.optimization.timing import batched
+from fairlead.optimization.timing import batches
 from fairlead.variants.availability import cannot_run, safe_weight_bits, unavailable
 from fairlead.variants.opening import open_variant
 
@@ -101,8 +101,7 @@ def _write_quantized(material: Material, built: Built, output: Path, record: Var
         if precision == "int8":
             quantize_dynamically(source, path, bits)
         else:
-            batches = [[material.train[index] for index in batch] for batch in batched(material.train, "cpu")]
-            quantize_statically(source, path, batches, material.pad_token_id, bits)
+            quantize_statically(source, path, batches(material.train, "cpu"), material.pad_token_id, bits)
     # A full disk is no property of the variant.
     except OSError:
         raise
@@ -128,7 +127,7 @@ def _export(material: Material, output: Path) -> float:
     runtime = "onnxruntime" if not unavailable("onnxruntime", "fp32") else "openvino"
     runner = open_variant(output, record_of(f"{runtime}-fp32"), material.pad_token_id, 1)
     reference = open_variant(material.folder, record_of(REFERENCE), material.pad_token_id)
-    return check_export(runner, reference, [[texts[index] for index in batch] for batch in batched(texts, "cpu")])
+    return check_export(runner, reference, batches(texts, "cpu"))
 
 
 def _refuse(built: Built, files: set[str], reason: str) -> None:

@@ -34,6 +34,11 @@ def batched(token_ids: TokenIds, device: str) -> list[list[int]]:
     return list(by_length([len(ids) for ids in token_ids], BATCH_TOKENS[device]))
 
 
+def batches(token_ids: TokenIds, device: str) -> list[TokenIds]:
+    """The token ids of each of these batches."""
+    return [[token_ids[index] for index in batch] for batch in batched(token_ids, device)]
+
+
 def outputs(runner: Runner, token_ids: TokenIds, advance: Callable[[int], None] = lambda count: None) -> Logits:
     """Outputs of every text, in order, shape (texts, outputs)."""
     indices, pieces = batched(token_ids, runner.device), []
@@ -47,13 +52,12 @@ def outputs(runner: Runner, token_ids: TokenIds, advance: Callable[[int], None] 
 
 def throughput(runners: Mapping[str, Runner], token_ids: TokenIds, rounds: int, progress: Progress) -> dict[str, float]:
     """Texts a second of each runner over `token_ids` in batches of like length."""
-    device = next(iter(runners.values())).device
-    batches = [[token_ids[index] for index in batch] for batch in batched(token_ids, device)]
+    parts = batches(token_ids, next(iter(runners.values())).device)
 
     def one(runner: Runner) -> float:
         started = time.perf_counter()
-        for batch in batches:
-            runner.run(batch)
+        for part in parts:
+            runner.run(part)
         progress.advance()
         return time.perf_counter() - started
 
