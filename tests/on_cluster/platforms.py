@@ -161,24 +161,24 @@ class Model:
             pytest.skip(f"the model is not {done}: see the parts before")
 
 
-def wait_for_stateful_set(objects: Objects, name: str, seconds: float) -> None:
-    """Wait until its one replica is ready."""
+def wait_for_stateful_set(objects: Objects, name: str, seconds: float) -> int:
+    """Wait until its one replica is ready; how many are."""
 
-    def look() -> bool | None:
+    def look() -> int | None:
         found = objects.get("apps/v1", "StatefulSet", name) or {}
-        return True if (found.get("status") or {}).get("readyReplicas") else None
+        return (found.get("status") or {}).get("readyReplicas") or None
 
-    wait(look, seconds, f"StatefulSet {name} is ready", lambda: _why(objects, f"app.kubernetes.io/name={name}"))
+    return wait(look, seconds, f"StatefulSet {name} is ready", lambda: _why(objects, f"app.kubernetes.io/name={name}"))
 
 
-def wait_for_job(objects: Objects, name: str, seconds: float) -> None:
-    """Wait until it is complete."""
+def wait_for_job(objects: Objects, name: str, seconds: float) -> int:
+    """Wait until it is complete; how many of its pods succeeded."""
 
-    def look() -> bool | None:
+    def look() -> int | None:
         found = objects.get("batch/v1", "Job", name) or {}
-        return True if (found.get("status") or {}).get("succeeded") else None
+        return (found.get("status") or {}).get("succeeded") or None
 
-    wait(look, seconds, f"Job {name} is complete", lambda: _why(objects, f"job-name={name}"))
+    return wait(look, seconds, f"Job {name} is complete", lambda: _why(objects, f"job-name={name}"))
 
 
 def _why(objects: Objects, selector: str) -> str:

@@ -96,8 +96,8 @@ def test_the_store_takes_from_each_user_what_its_policy_says(
 
 def test_the_registry_has_its_schema(objects: Objects, platform: Platform, present: Images, settings: Settings) -> None:
     present.need(POSTGRES, LIGHT)
-    wait_for_stateful_set(objects, "postgres", settings.seconds)
-    wait_for_job(objects, "registry-schema", settings.seconds)
+    assert wait_for_stateful_set(objects, "postgres", settings.seconds) == 1
+    assert wait_for_job(objects, "registry-schema", settings.seconds) == 1
 
 
 @pytest.fixture(scope="session")
@@ -249,7 +249,7 @@ def test_the_pipeline_is_taken_by_kubeflow_pipelines(objects: Objects, found: Fo
         pytest.skip("Kubeflow Pipelines with pipelines in Kubernetes (2.14 or later) is not there")
     for one in building.kustomize(MANIFESTS / "base" / "pipelines"):
         one["metadata"]["namespace"] = run.namespace
-        objects.apply(one)
+        assert objects.apply(one)["metadata"]["uid"]
         note(f"{one['kind']} {one['metadata']['name']}")
 
 
@@ -265,7 +265,8 @@ def test_the_nodes_runtime_is_taken_by_kubeflow_trainer(objects: Objects, found:
     spec = {"runtimeRef": {"kind": "TrainingRuntime", "name": _name(runtime)}, "trainer": {"numNodes": 2, **container}}
     metadata = {"name": "dry-run", "namespace": run.namespace}
     job = {"apiVersion": "trainer.kubeflow.org/v1alpha1", "kind": "TrainJob", "metadata": metadata, "spec": spec}
-    objects.apply(job, dry_run=True)
+    taken = objects.apply(job, dry_run=True)
+    assert taken["spec"]["runtimeRef"].items() >= spec["runtimeRef"].items()
 
 
 def test_every_overlay_and_combination_is_taken_by_the_api_server(objects: Objects, run: Run, note: Note) -> None:

@@ -11,7 +11,7 @@ import grpc
 import httpx
 import numpy as np
 import pytest
-from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig
+from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, InferResponse, RESTConfig
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
@@ -130,11 +130,16 @@ def test_v2_rest_takes_a_column_of_texts(server: Server) -> None:
 
 
 def test_kserves_rest_client(server: Server, expected: list[Prediction]) -> None:
-    asyncio.run(ask_by_rest_client(server, expected))
+    for response in asyncio.run(ask_by_rest_client(server)):
+        label, probability = response.outputs
+        assert [str(x, "utf-8") if isinstance(x, bytes) else x for x in label.as_numpy()] == [p.label for p in expected]
+        assert probability.as_numpy().tolist() == pytest.approx([p.probability for p in expected])
+        check_stamp(response.parameters, server)
 
 
-async def ask_by_rest_client(server: Server, expected: list[Prediction]) -> None:
-    client = InferenceRESTClient(RESTConfig(protocol="v2"))
+async def ask_by_rest_client(server: Server) -> list[InferResponse]:
+    """What it is answered with texts as JSON, and as bytes."""
+    client, found = InferenceRESTClient(RESTConfig(protocol="v2")), []
     assert await client.is_server_live(server.http)
     assert await client.is_server_ready(server.http)
     assert await client.is_model_ready(server.http, "support-topics")
@@ -142,29 +147,26 @@ async def ask_by_rest_client(server: Server, expected: list[Prediction]) -> None
         texts = InferInput("text", [len(TEXTS)], "BYTES")
         texts.set_data_from_numpy(np.array([t.encode() for t in TEXTS], dtype=np.object_), binary_data=binary)
         request = InferRequest("support-topics", [texts], parameters={"binary_data_output": True} if binary else None)
-        response = await client.infer(server.http, request, model_name="support-topics")
-        label, probability = response.outputs
-        assert [str(x, "utf-8") if isinstance(x, bytes) else x for x in label.as_numpy()] == [p.label for p in expected]
-        assert probability.as_numpy().tolist() == pytest.approx([p.probability for p in expected])
-        check_stamp(response.parameters, server)
+        found.append(await client.infer(server.http, request, model_name="support-topics"))
     await client.close()
+    return found
 
 
 def test_kserves_grpc_client(server: Server, expected: list[Prediction]) -> None:
-    asyncio.run(ask_by_grpc_client(server, expected))
+    response = asyncio.run(ask_by_grpc_client(server))
+    assert response.id == "mine"
+    assert [o.name for o in response.outputs] == ["label", "probability"]
+    assert [x.decode() for x in response.outputs[0].data] == [p.label for p in expected]
+    check_stamp({name: value.string_param for name, value in response.parameters.items()}, server)
 
 
-async def ask_by_grpc_client(server: Server, expected: list[Prediction]) -> None:
+async def ask_by_grpc_client(server: Server) -> InferResponse:
     async with InferenceGRPCClient(server.grpc) as client:
         assert await client.is_server_live()
         assert await client.is_server_ready()
         assert await client.is_model_ready("support-topics")
         texts = InferInput("text", [len(TEXTS)], "BYTES", data=[t.encode() for t in TEXTS])
-        response = await client.infer(InferRequest("support-topics", [texts], request_id="mine"))
-    assert response.id == "mine"
-    assert [o.name for o in response.outputs] == ["label", "probability"]
-    assert [x.decode() for x in response.outputs[0].data] == [p.label for p in expected]
-    check_stamp({name: value.string_param for name, value in response.parameters.items()}, server)
+        return await client.infer(InferRequest("support-topics", [texts], request_id="mine"))
 
 
 def ask(server: Server, **fields: object) -> tuple[pb.ModelInferResponse, dict[str, str]]:
