@@ -7,6 +7,12 @@ import httpx
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
+from fairlead.cluster.pods import is_ready
+from fairlead.cluster.trouble import pods_of
+from tests.on_cluster.forwarding import forwarded
+from tests.on_cluster.objects import Objects
+
+HTTP, GRPC = 8080, 8081
 TEXT = "my card was charged twice"
 
 
@@ -17,6 +23,13 @@ class Said:
     label: str
     version: str
     digest: str
+
+
+def by_each_protocol(objects: Objects, model: str) -> list[Said]:
+    """What a ready pod of the model says."""
+    (pod, *_) = [pod["metadata"]["name"] for pod in pods_of(objects.server, model) if is_ready(pod)]
+    with forwarded(objects.server, pod, HTTP) as rest, forwarded(objects.server, pod, GRPC) as rpc:
+        return [v1(rest, model), v2(rest, model), v2_grpc(rpc, model)]
 
 
 def v1(address: str, model: str) -> Said:

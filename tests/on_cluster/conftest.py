@@ -1,5 +1,10 @@
-"""What the parts of the suite have in common: cluster, namespace of the run, images, platform, store, versions."""
+"""What the parts of the suite have in common: cluster, namespace of the run, images, platform, store, versions.
 
+The parts stand in test_1_platform.py to test_5_refusals.py and follow each other in this order: `make cluster-test`,
+docs/operations.md. One that cannot run is skipped and says why in the table at the end.
+"""
+
+import json
 import os
 import signal
 from collections.abc import Callable, Generator, Iterator
@@ -8,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from fairlead.cli.main import main
 from fairlead.cluster.api_server import ApiServer
 from fairlead.errors import FairleadError
 from fairlead.formats.model import read_manifest
@@ -15,9 +21,21 @@ from fairlead.names import kubernetes_name, version_prefix
 from manifests.validation import building
 from tests.on_cluster import examining, platforms, space, stores
 from tests.on_cluster.adapting import labels_of_namespace
+from tests.on_cluster.commands import Command
 from tests.on_cluster.examining import Found
 from tests.on_cluster.objects import Objects
-from tests.on_cluster.platforms import MC, MINIO, Images, Model, Platform, wait_for_job, wait_for_stateful_set
+from tests.on_cluster.platforms import (
+    LIGHT,
+    MC,
+    MINIO,
+    SERVING,
+    Images,
+    Model,
+    Platform,
+    wait_for_job,
+    wait_for_stateful_set,
+)
+from tests.on_cluster.releases import Releases
 from tests.on_cluster.report import REPORT
 from tests.on_cluster.settings import Settings
 from tests.on_cluster.space import Run
@@ -176,3 +194,31 @@ def model(versions: Model, monkeypatch: pytest.MonkeyPatch) -> Model:
     for name, value in versions.environment.items():
         monkeypatch.setenv(name, value)
     return versions
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    def run(*words: str) -> tuple[int, Any]:
+        capsys.readouterr()
+        code = main([*words, "--json"])
+        said = capsys.readouterr()
+        return code, json.loads(said.out) if said.out.strip() else said.err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def servable(found: Found, present: Images, platform: Platform) -> None:
+    """Skips where no model server can run."""
+    if found.kserve == "absent":
+        pytest.skip("KServe is not there")
+    if not found.has_storage_container_name:
+        pytest.skip("this KServe is older than 0.20: its InferenceService has no predictor.storageContainerName")
+    present.need(SERVING, LIGHT)
+
+
+@pytest.fixture(scope="session")
+def releases(versions: Model, platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Releases:
+    """The repository that says which version is served."""
+    root = f"s3://{platform.plan.bucket}/models"
+    return Releases(tmp_path_factory.mktemp("git"), versions.name, versions.project, root)

@@ -17,6 +17,7 @@ from kubernetes.client import ApiException
 from kubernetes.stream import portforward
 
 from fairlead.cluster.api_server import ApiServer, Object, items
+from fairlead.cluster.pods import is_ready
 
 
 @contextmanager
@@ -76,13 +77,6 @@ def behind(server: ApiServer, service: str, port: int, namespace: str = "") -> t
     assert ready, f"no pod behind the service {service} is ready"
     (target,) = (entry.get("targetPort", port) for entry in found["spec"]["ports"] if entry["port"] == port)
     return ready[0]["metadata"]["name"], _number(ready[0], target)
-
-
-def is_ready(pod: Object) -> bool:
-    """Whether a pod is ready and stays."""
-    conditions = (pod.get("status") or {}).get("conditions") or []
-    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-    return ready and not pod["metadata"].get("deletionTimestamp")
 
 
 def _number(pod: Object, target: int | str) -> int:

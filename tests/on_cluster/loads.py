@@ -56,6 +56,15 @@ def start(objects: Objects, name: str, image: str, model: str, *arguments: str) 
     return Load(objects, name)
 
 
+def told(counted: dict[str, Any]) -> str:
+    """The counts in a line."""
+    return (
+        f"{counted['failed']} of {counted['requests']} requests were lost, by version {counted['versions']}, "
+        f"longest time without an answer {counted['longest_gap_seconds']} s"
+        + (f"; {counted['failures']}" if counted["failures"] else "")
+    )
+
+
 def _program() -> Object:
     return {
         "apiVersion": "v1",

@@ -25,6 +25,7 @@ from tests.on_cluster.objects import Objects
 from tests.on_cluster.space import HOLDER, RUN
 
 ROOT = Path(__file__).parent.parent.parent
+PARTS = sorted(str(path.relative_to(ROOT)) for path in Path(__file__).parent.glob("test_[0-9]_*.py"))
 KSERVE = ("inferenceservices", "servingruntimes", "clusterservingruntimes", "clusterstoragecontainers")
 OUTCOME = re.compile(r"^(run|skipped|FAILED|not reached) +(.*?)(?:: (.*))?$")
 
@@ -60,7 +61,7 @@ def suite(tmp_path: Path, *arguments: str, **environment: str) -> tuple[int, dic
     command = [sys.executable, "-m", "pytest", "-m", "cluster", "-p", "no:cacheprovider", "-p", "no:xdist"]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("FAIRLEAD_", "PYTEST"))}
     done = subprocess.run(
-        [*command, "tests/on_cluster/test_on_cluster.py", *arguments],
+        [*command, *PARTS, *arguments],
         cwd=ROOT,
         env=inherited | {"KUBECONFIG": str(tmp_path / "kubeconfig"), "FAIRLEAD_CLUSTER_SECONDS": "60"} | environment,
         capture_output=True,
@@ -161,7 +162,7 @@ def test_what_fails_or_is_interrupted_is_cleaned_up(cluster: Cluster, crds: Path
 
     cluster.admit.append(refuse)
     with running(Machine(cluster, set(), tmp_path)):
-        code, parts, said = suite(tmp_path, "-k", "platform")
+        code, parts, said = suite(tmp_path, "-k", "platform_is_applied")
         assert code == 1
         outcome, why = parts["the platform is applied and the same again changes nothing"]
         assert outcome == "FAILED"
@@ -174,17 +175,17 @@ def test_what_fails_or_is_interrupted_is_cleaned_up(cluster: Cluster, crds: Path
                 os.kill(pid_of_the_suite(tmp_path), signal.SIGTERM)
 
         cluster.admit[:] = [interrupt]
-        code, _, said = suite(tmp_path, "-k", "platform")
+        code, _, said = suite(tmp_path, "-k", "platform_is_applied")
     assert code == pytest.ExitCode.INTERRUPTED, said
     assert left(cluster) == [], said
 
 
 def pid_of_the_suite(tmp_path: Path) -> int:
-    return next(p.pid for p in psutil.Process().children() if "tests/on_cluster/test_on_cluster.py" in p.cmdline())
+    return next(p.pid for p in psutil.Process().children() if PARTS[0] in p.cmdline())
 
 
 def test_nobodys_cluster_is_touched_because_a_variable_names_it(cluster: Cluster, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/on_cluster/test_on_cluster.py"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *PARTS]
     environment = {**os.environ, "KUBECONFIG": str(tmp_path / "kubeconfig")}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0

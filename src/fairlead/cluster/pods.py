@@ -44,6 +44,13 @@ def phase(pod: Object) -> str:
     return "Terminating" if status == "Running" and pod["metadata"].get("deletionTimestamp") else status
 
 
+def is_ready(pod: Object) -> bool:
+    """Whether a pod is ready and stays."""
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+    return ready and not pod["metadata"].get("deletionTimestamp")
+
+
 def waits_for(pod: Object) -> tuple[str, str]:
     """The reason and the message of what keeps a pod from running; empty when nothing is known to."""
     for state in _states(pod):
