@@ -114,7 +114,7 @@ def _serve(connection: socket.socket, server: ApiServer, pod: str, namespace: st
 
 def _open(server: ApiServer, pod: str, namespace: str, port: int) -> Any:
     # A client of its own: while it connects, the library puts another method into it.
-    api = client.CoreV1Api(client.ApiClient(server._client.configuration))
+    api = client.CoreV1Api(client.ApiClient(server.configuration))
     return portforward(api.connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port))
 
 

@@ -7,11 +7,10 @@ The same again changes nothing. Killed anywhere and run again it goes on from wh
 """
 
 import time
-from functools import partial
 
 from fairlead.cluster import underway
 from fairlead.cluster.api_server import ApiServer, Object
-from fairlead.cluster.endpoint import Answering, Ask, answering
+from fairlead.cluster.endpoint import Answering, Ask, Endpoint
 from fairlead.cluster.inference_service import API_VERSION, SHARED, Shared, inference_service, served_uri
 from fairlead.cluster.releases import version_at
 from fairlead.cluster.rollout import SECONDS_BETWEEN_LOOKS, Say, Superseded, Target, wait_until_served
@@ -40,8 +39,9 @@ def deploy(
     and `force_conflicts` is not set, or when someone else applies another version meanwhile.
     """
     wanted, name = inference_service(project, number, root, shared), kubernetes_name(project)
-    ask = ask or partial(answering, server, project)
-    target = Target(name, version_name(project, number), served_uri(wanted), digest, ask)
+    endpoint = Endpoint(server, project)
+    version, uri = version_name(project, number), served_uri(wanted)
+    target = Target(name, version, uri, digest, ask or endpoint.ask, lambda: endpoint.blocked)
     before = underway.before(server, name, present(server, name))
     underway.note(server, name, project, target.uri, before)
     try:

@@ -1,17 +1,25 @@
-"""What an endpoint says of itself: which version it serves, and the digest of that version."""
+"""What an endpoint says of itself: which version it serves, and the digest of that version.
+
+In the cluster its address is asked. From outside the API server is, whose own address no NetworkPolicy of ours lets in:
+where policies are enforced it reaches the pods of its own node at most. Then a ready pod is asked through its kubelet.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
-from fairlead.cluster.api_server import ApiServer
-from fairlead.errors import ConfigError, FairleadError
+from fairlead.cluster.api_server import ApiServer, items
+from fairlead.cluster.forwarding import SECONDS_TO_ANSWER, ask_pod
+from fairlead.cluster.pods import is_ready
+from fairlead.errors import ClusterError, ConfigError, FairleadError
 from fairlead.names import kubernetes_name
 
-# A model server says what it serves without waiting for a batch.
-SECONDS_TO_ANSWER = 5.0
+# Of the model server, in its pod.
+PORT = 8080
+# What the API server says of a Service without a ready pod: there is nobody to ask.
+NO_ENDPOINTS = "no endpoints available for service"
 
 
 @dataclass(frozen=True)
@@ -25,16 +33,66 @@ class Answering:
 Ask = Callable[[], Answering | None]
 
 
-def answering(server: ApiServer, project: str) -> Answering | None:
-    """What the model's Service says of itself, asked through the API server; None while it does not answer."""
-    name = kubernetes_name(project)
-    path = f"/api/v1/namespaces/{server.namespace}/services/{name}-predictor:80/proxy/v2/models/{name}"
-    try:
-        return _read(server.get_once(path))
-    except ConfigError:
-        raise
-    except FairleadError:
+@dataclass
+class Endpoint:
+    """The endpoint of a model, asked from outside the cluster."""
+
+    server: ApiServer
+    project: str
+    blocked: str = ""
+    """Why a pod that is ready could not be asked, as of the last question."""
+    _is_proxy_kept_out: bool = field(default=False, init=False)
+
+    def ask(self) -> Answering | None:
+        """What it says; None while it does not answer. Raises ConfigError for an account that may not ask."""
+        self.blocked = ""
+        if not self._is_proxy_kept_out:
+            try:
+                return _read(self.server.get_once(self._proxy, SECONDS_TO_ANSWER))
+            except ConfigError:
+                raise
+            except FairleadError as error:
+                if NO_ENDPOINTS in str(error):
+                    return None
+        return self._ask_a_pod()
+
+    def _ask_a_pod(self) -> Answering | None:
+        try:
+            # Of the stable predictor: a canary's pods have another label.
+            selector = f"app=isvc.{kubernetes_name(self.project)}-predictor"
+            found = self.server.get_once(f"/api/v1/namespaces/{self.server.namespace}/pods", labelSelector=selector)
+        except FairleadError:
+            return None
+        for pod in (pod["metadata"]["name"] for pod in items(found) if is_ready(pod)):
+            return self._forwarded(pod)
         return None
+
+    def _forwarded(self, pod: str) -> Answering | None:
+        try:
+            answer = _read(ask_pod(self.server, pod, PORT, self._path))
+        except ClusterError as error:
+            self.blocked = (
+                f"pod {pod} is ready and cannot be asked from here: the API server's proxy does not get through to it, "
+                f"which NetworkPolicies may refuse, and no port is forwarded ({error}); allow this account "
+                "pods/portforward, or ask from a pod of the namespace"
+            )
+            return None
+        self._is_proxy_kept_out = True
+        return answer
+
+    @property
+    def _path(self) -> str:
+        return f"/v2/models/{kubernetes_name(self.project)}"
+
+    @property
+    def _proxy(self) -> str:
+        service = f"{kubernetes_name(self.project)}-predictor:80"
+        return f"/api/v1/namespaces/{self.server.namespace}/services/{service}/proxy{self._path}"
+
+
+def answering(server: ApiServer, project: str) -> Answering | None:
+    """What a model says of itself from outside the cluster; None while it does not answer."""
+    return Endpoint(server, project).ask()
 
 
 def answering_at(base: str, project: str) -> Answering | None:

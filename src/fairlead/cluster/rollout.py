@@ -39,6 +39,8 @@ class Target:
     digest: str | None
     """The digest that the registry has; None where it is not known."""
     ask: Ask
+    blocked: Callable[[], str] = lambda: ""
+    """Why `ask` did not reach a pod that is ready; empty when it did, or none is."""
 
     def is_answered_by(self, found: Answering | None) -> bool:
         """Whether this very version answers. Raises IntegrityError when it has the name and another digest."""
@@ -98,6 +100,7 @@ def wait_until_served(server: ApiServer, target: Target, timeout_seconds: float,
                 return found
             pods, events = newest_first(seen.found[PODS].values()), [*seen.found[EVENTS].values()]
             why, is_fatal = trouble(server, pods, events, target.name)
+            why = why or target.blocked()
             if why and why != reason:
                 say(why)
             lasting = min(sure, time.monotonic() + LOOKS_TO_BE_SURE * SECONDS_BETWEEN_LOOKS)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from fairlead.cluster.api_server import ApiServer
 from fairlead.cluster.deployment import present
-from fairlead.cluster.endpoint import answering
+from fairlead.cluster.endpoint import Endpoint
 from fairlead.cluster.gitops import Repository
 from fairlead.cluster.inference_service import served_uri, unready
 from fairlead.cluster.promotion import read_release
@@ -24,7 +24,7 @@ class State:
     answering: str | None
     """What the endpoint says of itself."""
     trouble: str
-    """Why the newest pod does not run, or what KServe still waits for; empty when all is well."""
+    """Why the newest pod does not run, what KServe still waits for, or why the endpoint cannot be asked; else empty."""
 
     @property
     def differences(self) -> list[str]:
@@ -52,11 +52,12 @@ def state(
     if repository is not None:
         desired = version_name(project, read_release(repository, base, environment, project).number)
     name = kubernetes_name(project)
-    found, answer = present(server, name), answering(server, project)
+    endpoint = Endpoint(server, project)
+    found, answer = present(server, name), endpoint.ask()
     uri = served_uri(found) if found else None
     # An address that is not of our form is shown as it is.
     applied = uri if uri is None else version_at(uri) or uri
     why = ""
     if found:
-        why = trouble(server, pods_of(server, name), warnings_of(server), name)[0] or unready(found)
+        why = trouble(server, pods_of(server, name), warnings_of(server), name)[0] or unready(found) or endpoint.blocked
     return State(desired, applied, answer.version if answer else None, why)
