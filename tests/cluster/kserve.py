@@ -5,6 +5,7 @@ A version starts after `seconds_to_start`; one in `broken` never does, and its p
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from tests.cluster.kubernetes_objects import Cluster, Object, now
@@ -15,9 +16,16 @@ NAMESPACE, SERVICE_LABEL = "team", "serving.kserve.io/inferenceservice"
 class KServe:
     """Follows the InferenceServices of a cluster."""
 
-    def __init__(self, cluster: Cluster, broken: dict[str, Object], seconds_to_start: float = 0.2) -> None:
-        """`broken` has, by version (`v0003`), the status of the pod that fails."""
+    def __init__(
+        self,
+        cluster: Cluster,
+        broken: dict[str, Object],
+        seconds_to_start: float = 0.2,
+        digest: Callable[[str], str] | None = None,
+    ) -> None:
+        """`broken` has, by version (`v0003`), the status of the pod that fails; `digest` is what a version tells."""
         self._cluster, self._broken, self._seconds = cluster, broken, seconds_to_start
+        self._digest = digest or digest_of
         self._seen: dict[str, tuple[str, float]] = {}
         self._answers: dict[str, str] = {}
         self.ending = threading.Event()
@@ -65,7 +73,7 @@ class KServe:
     def _metadata(self, name: str) -> Object | None:
         if name not in self._answers:
             return None
-        parameters = {"digest": digest_of(self._answers[name])}
+        parameters = {"digest": self._digest(self._answers[name])}
         return {"name": name, "versions": [self._answers[name]], "parameters": parameters}
 
 

@@ -217,10 +217,14 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(cluster: Cluster) -> Iterator[Cluster]:
-    """Serve `cluster` at `cluster.url`."""
-    http = _Server(("127.0.0.1", 0), type("Bound", (Handler,), {"cluster": cluster}))
-    cluster.url = f"http://127.0.0.1:{http.server_port}"
+def serving(cluster: Cluster, listener: socket.socket | None = None) -> Iterator[Cluster]:
+    """Serve `cluster` at `cluster.url`, or on a socket that listens, which may be one of TLS."""
+    handler = type("Bound", (Handler,), {"cluster": cluster})
+    http = _Server(("127.0.0.1", 0), handler, bind_and_activate=listener is None)
+    if listener is not None:
+        http.socket.close()
+        http.socket = listener
+    cluster.url = f"http://127.0.0.1:{http.socket.getsockname()[1]}"
     threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield cluster

@@ -1,4 +1,4 @@
-"""Ask a model server on this network one question at each of its doors; prints both answers as JSON.
+"""Ask a model server on this network the same at each of its doors; prints both answers as JSON.
 
 Run as `python -m tests.containers.client MODEL TEXT`.
 """
@@ -18,7 +18,9 @@ SECONDS_TO_START = 180
 
 def main(model: str, text: str) -> None:
     _wait_until_ready()
-    print(json.dumps({"rest": _over_rest(model, text), "grpc": _over_grpc(model, text)}))
+    # A question, and a body that a server reads beside its event loop.
+    texts = [text, *[text * 100] * 32]
+    print(json.dumps({"rest": _over_rest(model, texts), "grpc": _over_grpc(model, texts)}))
 
 
 def _wait_until_ready() -> None:
@@ -34,21 +36,21 @@ def _wait_until_ready() -> None:
     sys.exit("error: the server did not become ready")
 
 
-def _over_rest(model: str, text: str) -> list[str]:
-    tensor = {"name": "text", "datatype": "BYTES", "shape": [1], "data": [text]}
+def _over_rest(model: str, texts: list[str]) -> list[object]:
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": texts}
     answer = (
         httpx.post(f"{REST}/v2/models/{model}/infer", json={"inputs": [tensor]}, timeout=60).raise_for_status().json()
     )
-    return [answer["outputs"][0]["data"][0], answer["model_version"]]
+    return [answer["outputs"][0]["data"], answer["model_version"]]
 
 
-def _over_grpc(model: str, text: str) -> list[str]:
-    contents = pb.InferTensorContents(bytes_contents=[text.encode()])
-    tensor = pb.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[1], contents=contents)
+def _over_grpc(model: str, texts: list[str]) -> list[object]:
+    contents = pb.InferTensorContents(bytes_contents=[text.encode() for text in texts])
+    tensor = pb.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[len(texts)], contents=contents)
     with grpc.insecure_channel(RPC) as channel:
         request = pb.ModelInferRequest(model_name=model, inputs=[tensor])
         answer = GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=60)
-    return [answer.outputs[0].contents.bytes_contents[0].decode(), answer.model_version]
+    return [[label.decode() for label in answer.outputs[0].contents.bytes_contents], answer.model_version]
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from components.images import LIGHT_IMAGE, TORCH_IMAGE, USER_ID
 from fairlead.cluster.arguments import pipeline_arguments
 from fairlead.formats.digests import of_file
 from fairlead.project import ProjectConfig
+from tests.cluster.kserve import NAMESPACE
 from tests.conftest import S3_ENVIRONMENT
 from tests.containers.isolation import Image, missing, mounted, run
 from tests.containers.network import BUCKET, ENDPOINT, Network, put, with_store
@@ -118,7 +119,8 @@ def _project(source: str) -> ProjectConfig:
             "data": {"source": source, "label": "category"},
             "tokenization": {"vocab_size": 500, "max_length": 32},
             "model": {"depth": 1},
-            "training": {"epochs": 1, "batch_size": 16, "threads": 1},
+            "training": {"epochs": 1, "batch_size": 16, "processes": 2, "threads": 1},
             "evaluation": {"gate": {"accuracy": 0.01}},
+            "deploy": {"mode": "direct", "namespace": NAMESPACE, "timeout_seconds": 60},
         }
     )

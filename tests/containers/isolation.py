@@ -186,5 +186,5 @@ def _mounts(folders: Mapping[str, Path], mode: str) -> list[dict[str, Any]]:
 
 def missing() -> str:
     """What keeps containers from being run here; empty when nothing does."""
-    absent = [program for program in ("buildah", "runc", "ip", "nsenter") if not shutil.which(program)]
+    absent = [program for program in ("buildah", "runc", "ip", "nsenter", "openssl") if not shutil.which(program)]
     return f"{', '.join(absent)} not installed" if absent else ""

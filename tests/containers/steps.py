@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tests.containers.in_cluster import Kubernetes
 from tests.containers.isolation import Container, Image, empty_folder, run
 from tests.containers.network import Network
 from tests.containers.pods import manifest, num_bytes
@@ -32,6 +33,8 @@ class Pipeline:
     sockets: Mapping[str, Path]
     """Folders with the sockets of servers that steps with a network may reach."""
     folder: Path
+    kubernetes: Kubernetes | None = None
+    """What deploy works with; the others have no need of it."""
     done: dict[str, "subprocess.CompletedProcess[str]"] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
 
@@ -41,7 +44,12 @@ class Pipeline:
 
     @property
     def tasks(self) -> dict[str, Any]:
-        return dict(self.spec["pipelineSpec"]["root"]["dag"]["tasks"])
+        """The tasks by name; what is behind a condition is as if it stood before it."""
+        found: dict[str, Any] = {}
+        for name, task in self.spec["pipelineSpec"]["root"]["dag"]["tasks"].items():
+            inner = self.spec["pipelineSpec"]["components"][task["componentRef"]["name"]].get("dag")
+            found |= {n: _lifted(t, task) for n, t in inner["tasks"].items()} if inner else {name: task}
+        return found
 
     def run(self, stage: str) -> "subprocess.CompletedProcess[str]":
         """Run a stage, after those that it depends on; each once."""
@@ -58,14 +66,16 @@ class Pipeline:
         package = self.spec["pipelineSpec"]["deploymentSpec"]["executors"][f"exec-{stage}"]["container"]
         platform = self.spec["platformSpec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"][f"exec-{stage}"]
         told = json.dumps(self._executor_input(stage))
+        kubernetes = self.kubernetes if stage == "deploy" else None
         return Container(
             self.images[package["image"]],
             (*package["command"], *(told if argument == "{{$}}" else argument for argument in package["args"])),
             user=int(platform["securityContext"]["runAsUser"]),
-            env=self._environment(package, platform),
+            env={**self._environment(package, platform), **(kubernetes.env if kubernetes else {})},
             writable=self._writable(stage, platform),
-            readable={self._place(task): self.folder / task for task, _ in self._inputs(stage).values()}
-            | ({} if stage in ALONE else dict(self.sockets)),
+            readable={self.place(task): self.folder / task for task, _ in self._inputs(stage).values()}
+            | ({} if stage in ALONE else dict(self.sockets))
+            | (dict(kubernetes.readable) if kubernetes else {}),
             network=None if stage in ALONE else self.network.path,
             memory_bytes=num_bytes(package["resources"]["resourceMemoryLimit"]),
         )
@@ -75,7 +85,7 @@ class Pipeline:
         own = {
             path: empty_folder(self.folder / f"{stage}-volumes" / path.strip("/").replace("/", "-")) for path in mounts
         }
-        return own | {self._place(stage): self.folder / stage}
+        return own | {self.place(stage): self.folder / stage}
 
     def _environment(self, package: Mapping[str, Any], platform: Mapping[str, Any]) -> dict[str, str]:
         references = [*platform.get("configMapAsEnv", []), *platform.get("secretAsEnv", [])]
@@ -109,7 +119,8 @@ class Pipeline:
     def _component(self, stage: str) -> dict[str, Any]:
         return dict(self.spec["pipelineSpec"]["components"][self.tasks[stage]["componentRef"]["name"]])
 
-    def _place(self, stage: str) -> str:
+    def place(self, stage: str) -> str:
+        """Where a stage finds what another left."""
         return f"/s3/{BUCKET}/{stage}"
 
     def _keep_metadata(self, stage: str) -> None:
@@ -117,3 +128,14 @@ class Pipeline:
         artifacts = json.loads(told.read_text())["artifacts"] if told.exists() else {}
         for key, listed in artifacts.items():
             self.metadata[f"{stage}/{key}"] = listed["artifacts"][0].get("metadata", {})
+
+
+def _lifted(task: dict[str, Any], condition: dict[str, Any]) -> dict[str, Any]:
+    """A task behind a condition, with inputs where the condition has them from."""
+    outer = {kind: condition["inputs"].get(kind, {}) for kind in ("artifacts", "parameters")}
+    keys = {"artifacts": "componentInputArtifact", "parameters": "componentInputParameter"}
+    inputs = {
+        kind: {name: outer[kind][source[keys[kind]]] for name, source in task["inputs"].get(kind, {}).items()}
+        for kind in outer
+    }
+    return {**task, "inputs": inputs, "dependentTasks": condition.get("dependentTasks", [])}

@@ -5,29 +5,27 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from components.images import LIGHT_IMAGE, USER_ID
 from fairlead.cluster.arguments import STAGES
+from fairlead.names import CPUS_ENV
 from tests.containers.conftest import PROJECT, SERVING_IMAGE
 from tests.containers.isolation import Container, Image, run, started
+from tests.containers.looking import looked_around
 from tests.containers.network import BUCKET, Network
 from tests.containers.pods import from_pod, manifest
 from tests.containers.steps import ALONE, Pipeline
 
 pytestmark = [pytest.mark.containers, pytest.mark.postgres, pytest.mark.timeout(900)]
 
-# Deploy asks a cluster.
+# Deploy asks a cluster: test_deploy.py.
 STEPS = [stage for stage in STAGES if stage != "deploy"]
-PROBE = Path(__file__).parent / "probe.py"
 # Of a model server: KServe's pod mounts the version there.
 MODEL = "/mnt/models"
 SERVING_USER = 1000
 MODEL_NAME, TEXT = "bank-topics", "I am still waiting on my card?"
-# Where an attacker, or a mistake, would write.
-PLACES = ("/", "/opt/fairlead", "/usr/local/bin", "/etc", "/root", "/home", "/var/tmp", "/tmp", "/dev/shm")
 
 
 @pytest.mark.parametrize("stage", STEPS)
@@ -50,18 +48,15 @@ def test_what_a_step_reaches(pipeline: Pipeline, stage: str, tmp_path: Path) -> 
     assert (container.network is None) == (stage in ALONE)
 
 
-def looked_around(container: Container, folder: Path) -> dict[str, Any]:
-    """What the probe sees in that container; what holds for each is asserted."""
-    readable = {**container.readable, "/probe.py": PROBE}
-    places = [*PLACES, *container.writable, *container.readable]
-    probe = replace(container, readable=readable, command=("python3", "/probe.py", *places))
-    done = run(probe, folder)
-    assert done.returncode == 0, done.stdout
-    found = json.loads(done.stdout)
-    assert found["capabilities"] == 0 and found["new_privileges"] is False
-    assert found["tools"] == []
-    assert found["processes"] == 1
-    return dict(found)
+def test_training_has_the_processes_and_cores_that_its_container_is_granted(pipeline: Pipeline, tmp_path: Path) -> None:
+    assert pipeline.run("train").returncode == 0
+    record = json.loads((pipeline.folder / "train" / "output" / "training.json").read_text())
+    assert record["environment"]["world_size"] == 2
+    container = pipeline.container("train")
+    assert container.env[CPUS_ENV] == "2"
+    command = ("python", "-c", "from fairlead.machine import physical_cores; print(physical_cores())")
+    done = run(replace(container, command=command, env={**container.env, CPUS_ENV: "1500m"}), tmp_path)
+    assert (done.returncode, done.stdout) == (0, "1\n")
 
 
 @pytest.fixture(scope="module")
