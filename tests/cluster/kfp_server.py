@@ -1,6 +1,7 @@
 """A small Kubeflow Pipelines API server: the v2beta1 routes that a submission uses, over real HTTP."""
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,7 +56,9 @@ def look(state: str, *tasks: dict[str, Any], error: str | None = None) -> dict[s
 
 
 @contextmanager
-def serving(server: Server) -> Iterator[Server]:
+def serving(server: Server, listener: socket.socket | None = None) -> Iterator[Server]:
+    """Serve at `server.url`, or on a socket that listens."""
+
     class Handler(BaseHTTPRequestHandler):
         def _handle(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -78,8 +81,11 @@ def serving(server: Server) -> Iterator[Server]:
         def log_message(self, *arguments: Any) -> None:
             pass
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.url = f"http://127.0.0.1:{http.server_port}"
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler, bind_and_activate=listener is None)
+    if listener is not None:
+        http.socket.close()
+        http.socket = listener
+    server.url = f"http://127.0.0.1:{http.socket.getsockname()[1]}"
     threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield server

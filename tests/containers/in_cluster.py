@@ -3,15 +3,12 @@
 Both are of this process; only what they listen on is on that network, where a thread of its own goes to make it.
 """
 
-import ctypes
 import json
-import os
 import socket
 import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,12 +18,11 @@ from typing import Any
 from tests.cluster.kserve import NAMESPACE, KServe
 from tests.cluster.kubernetes_objects import Cluster, Object
 from tests.cluster.kubernetes_server import serving
-from tests.containers.network import Network
+from tests.containers.network import LOOPBACK, Network, listening
 
-HOST, PORT, SERVICE_PORT = "127.0.0.1", 6443, 80
+PORT, SERVICE_PORT = 6443, 80
 # Where the kubelet puts what an account needs.
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
-CLONE_NEWNET = 0x40000000  # linux/sched.h
 CRD = Path("kserve") / "serving.kserve.io_inferenceservices.yaml"
 
 
@@ -44,8 +40,8 @@ def running(
     network: Network, crds: Path, folder: Path, model: str, broken: Mapping[str, Object], digest: Callable[[str], str]
 ) -> Iterator[Kubernetes]:
     """A cluster on `network` with a controller for `model`; `broken` and `digest` are KServe's of tests/cluster."""
-    listener = _tls(folder).wrap_socket(_listening(network, PORT), server_side=True)
-    with serving(Cluster(), listener) as cluster, _model_server(cluster, _listening(network, SERVICE_PORT), model):
+    listener = _tls(folder).wrap_socket(listening(network, PORT), server_side=True)
+    with serving(Cluster(), listener) as cluster, _model_server(cluster, listening(network, SERVICE_PORT), model):
         cluster.install(crds / CRD)
         controller = KServe(cluster, dict(broken), digest=digest)
         thread = threading.Thread(target=controller.run, daemon=True)
@@ -58,7 +54,7 @@ def running(
 
 
 def _environment() -> dict[str, str]:
-    return {"KUBERNETES_SERVICE_HOST": HOST, "KUBERNETES_SERVICE_PORT": str(PORT)}
+    return {"KUBERNETES_SERVICE_HOST": LOOPBACK, "KUBERNETES_SERVICE_PORT": str(PORT)}
 
 
 def _files(folder: Path, model: str) -> dict[str, Path]:
@@ -77,24 +73,10 @@ def _tls(folder: Path) -> ssl.SSLContext:
     account.chmod(0o755)
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=kubernetes"]
     paths = ["-keyout", str(key), "-out", str(account / "ca.crt")]
-    subprocess.run([*command, "-addext", f"subjectAltName=IP:{HOST}", *paths], check=True, capture_output=True)
+    subprocess.run([*command, "-addext", f"subjectAltName=IP:{LOOPBACK}", *paths], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(account / "ca.crt", key)
     return context
-
-
-def _listening(network: Network, port: int) -> socket.socket:
-    """A socket that listens on another network: it stays where the thread was that made it."""
-
-    def make() -> socket.socket:
-        libc = ctypes.CDLL(None, use_errno=True)
-        with network.path.open() as namespace:
-            if libc.setns(namespace.fileno(), CLONE_NEWNET):
-                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-        return socket.create_server((HOST, port))
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(make).result()
 
 
 @contextmanager
@@ -113,7 +95,7 @@ def _model_server(cluster: Cluster, listener: socket.socket, model: str) -> Iter
         def log_message(self, *arguments: object) -> None:
             pass
 
-    with ThreadingHTTPServer((HOST, 0), Handler, bind_and_activate=False) as http:
+    with ThreadingHTTPServer((LOOPBACK, 0), Handler, bind_and_activate=False) as http:
         http.socket.close()
         http.socket = listener
         threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True).start()
