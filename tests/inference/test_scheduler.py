@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -11,6 +11,7 @@ from fairlead.inference.capacity import Capacity
 from fairlead.inference.flows import Flow, Running
 from fairlead.inference.jobs import Item, Job
 from fairlead.inference.scheduler import Scheduler
+from fairlead.inference.tokenizing import Slice
 
 ONE = Capacity("cpu", 1, 1, 0.0, 16, call_seconds=1e-3, token_seconds=1e-4)
 TWO = replace(ONE, calls=2)
@@ -25,14 +26,17 @@ class Held:
         self.scheduler, self.running = scheduler, 0
         self.most, self.done = 0, 0
         self._changed, self._go = threading.Condition(), threading.Semaphore(0)
-        self.flow = Flow(1.0, capacity, lambda texts: [], self._compute, None, running)
+        self.read: list[list[str]] = []
+        self.flow = Flow(1.0, capacity, self._read, self._compute, None, running)
         scheduler.add(self.flow)
         self._loop = asyncio.new_event_loop()
 
     def put(self, count: int) -> None:
         for _ in range(count):
-            job = Job(self._loop, self._loop.create_future(), [None], 1, 1, False, lambda job: None)
-            self.scheduler.put(self.flow, [Item(job, 0, [0], 1)])
+            self.scheduler.put(self.flow, [Item(self.job(), 0, [0], 1)])
+
+    def job(self, is_long: bool = False) -> Job:
+        return Job(self._loop, self._loop.create_future(), [None], 1, 1, is_long, lambda job: None)
 
     def let_go(self, count: int = 1) -> None:
         self._go.release(count)
@@ -44,6 +48,10 @@ class Held:
     def close(self) -> None:
         self.let_go(1000)
         self._loop.close()
+
+    def _read(self, texts: Sequence[str]) -> list[list[int]]:
+        self.read.append(list(texts))
+        return [[0]] * len(texts)
 
     def _compute(self, items: list[Item]) -> None:
         self._count(1, 0)
@@ -133,3 +141,36 @@ def test_what_waits_is_shared_by_those_who_could_start(scheduler: Scheduler) -> 
         flow.put([Item(Job(loop, loop.create_future(), [None], 1, 1, False, lambda job: None), 0, [0], 1)])
     assert [len(flow.take(0.0, startable)) for startable in (2, 1)] == [4, 4]
     loop.close()
+
+
+def test_what_comes_while_a_batch_runs_is_tokenized_in_one_call_before_the_next() -> None:
+    scheduler = Scheduler(cores=1)
+    held = Held(scheduler, ONE)
+    held.put(1)
+    assert held.until(1, 0)
+    for text in ("one", "two", "three"):
+        scheduler.read(Slice(held.flow, held.job(), [0], [text]))
+    assert held.read == []
+    held.let_go(4)
+    assert held.until(0, 4)
+    assert held.read == [["one", "two", "three"]]
+    scheduler.stop()
+    held.close()
+
+
+def test_long_requests_are_tokenized_a_slice_at_a_time_between_batches_of_others() -> None:
+    scheduler = Scheduler(cores=1)
+    held = Held(scheduler, ONE)
+    held.put(1)
+    assert held.until(1, 0)
+    for text in ("long", "longer"):
+        scheduler.read(Slice(held.flow, held.job(is_long=True), [0], [text]))
+    scheduler.read(Slice(held.flow, held.job(), [0], ["short"]))
+    held.let_go(1)
+    assert held.until(1, 1)
+    assert held.read == [["short", "long"]], "the next slice comes after a batch"
+    held.let_go(3)
+    assert held.until(0, 4)
+    assert held.read == [["short", "long"], ["longer"]]
+    scheduler.stop()
+    held.close()

@@ -84,8 +84,9 @@ def test_a_caller_that_leaves_gives_its_place_back_and_is_not_computed(folder: P
         runner.free.clear()
         first = asyncio.create_task(served.predict(["my card"]))
         await until(lambda: len(runner.batches) == 1)
+        alone = served.room.tokens
         leaving = asyncio.create_task(served.predict(["where is the parcel"]))
-        await until(lambda: bool(len(served._whole)))
+        await until(lambda: served.room.tokens > alone)
         taken = served.room.tokens
         leaving.cancel()
         await asyncio.wait([leaving])
@@ -156,9 +157,9 @@ def test_a_request_of_many_texts_takes_turns_with_others(folder: Path) -> None:
         served, runner = held(folder)
         runner.free.clear()
         many = asyncio.create_task(served.predict([LONG] * 200))
-        await until(lambda: len(runner.batches) == 1 and len(served._sliced) > 100)
+        await until(lambda: len(runner.batches) == 1)
         single = asyncio.create_task(served.predict(["my card"]))
-        await until(lambda: len(served._whole) == 1)
+        await until(lambda: served.room.tokens > 0)
         runner.free.set()
         await single
         assert len(await many) == 200
@@ -230,7 +231,7 @@ def test_models_that_share_the_machine_take_turns(folder: Path) -> None:
         asked = [asyncio.create_task(one.predict([LONG])) for _ in range(80)]
         await until(lambda: bool(runner.batches))
         late = asyncio.create_task(other.predict(["my card"]))
-        await until(lambda: len(other._whole) == 1)
+        await until(lambda: other.room.tokens > 0)
         runner.free.set()
         await asyncio.gather(late, *asked)
         before = sum(started < other_runner.started[-1] for started in runner.started[1:])

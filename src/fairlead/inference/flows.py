@@ -37,7 +37,7 @@ class Flow:
         self.capacity = capacity
         """What batches are cut by."""
         self.read = read
-        """Tokenizes texts; called in the reader's thread."""
+        """Tokenizes texts; called in one of the scheduler's threads at a time."""
         self.compute = compute
         """Answers a batch; called in the scheduler's threads, in several at a time where the capacity says so."""
         self.running = running or Running()

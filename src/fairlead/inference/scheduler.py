@@ -1,5 +1,7 @@
 """The threads that compute: together they run the runners of all models of the process and give each its turns.
 
+They tokenize, too: what comes while batches are computed is needed when the next one is put together, and not before.
+
 Flows that have work share the machine by compute time and weight (fair queueing by virtual time), not by requests or
 tokens: a token of a large model costs more than one of a small.
 """
@@ -16,6 +18,7 @@ from typing import TypeVar
 from fairlead.errors import InferenceError
 from fairlead.inference.flows import Flow
 from fairlead.inference.jobs import Item
+from fairlead.inference.tokenizing import Inbox, Slice, tokenized
 
 logger = logging.getLogger("fairlead.inference")
 
@@ -30,6 +33,7 @@ class Scheduler:
         self._changed = threading.Condition()
         self._cores = self._free = cores
         self._flows: list[Flow] = []
+        self._inbox, self._reading, self._long_is_due = Inbox(), False, True
         self._calls: deque[Turn] = deque()
         self._virtual_seconds = 0.0
         self._call_is_due = True
@@ -48,17 +52,26 @@ class Scheduler:
             self._flows = [flow for flow in self._flows if flow not in flows]
             return [item for flow in flows for item in flow.clear()]
 
-    def put(self, flow: Flow, items: Sequence[Item]) -> None:
-        """Let texts wait in a flow."""
+    def read(self, part: Slice) -> None:
+        """Tokenize texts, and let them wait in their flow."""
         with self._changed:
-            if not flow:
-                # Who had nothing to do may not catch up on it later.
-                flow.used_seconds = max(flow.used_seconds, self._virtual_seconds)
-                if self._free == self._cores and not any(self._flows):
-                    # Let the first batch fill where an idle device is worth less than a fuller batch.
-                    flow.fills_until = time.perf_counter() + flow.capacity.wait_seconds
-            flow.put(items)
+            self._inbox.put(part)
             self._changed.notify()
+
+    def put(self, flow: Flow, items: Sequence[Item]) -> None:
+        """Let texts that are tokenized wait in a flow."""
+        with self._changed:
+            self._put(flow, items)
+            self._changed.notify()
+
+    def _put(self, flow: Flow, items: Sequence[Item]) -> None:
+        if not flow:
+            # Who had nothing to do may not catch up on it later.
+            flow.used_seconds = max(flow.used_seconds, self._virtual_seconds)
+            if self._free == self._cores and not any(self._flows):
+                # Let the first batch fill where an idle device is worth less than a fuller batch.
+                flow.fills_until = time.perf_counter() + flow.capacity.wait_seconds
+        flow.put(items)
 
     def share(self, *flows: Flow) -> float:
         """Share of the machine that these flows get together while they and the others of now have work, 0 to 1."""
@@ -101,18 +114,34 @@ class Scheduler:
         """What to do next, when there is something; None at the end."""
         with self._changed:
             while not self._stopping:
-                if self._calls and (self._call_is_due or not any(self._flows)):
-                    # None starts meanwhile, and who ends last looks here next.
-                    turn, pause = (self._start_call() if self._free == self._cores else None), None
-                else:
-                    turn, pause = self._start_batch()
+                turn, pause = self._start_reading(self._long_is_due or not any(self._flows)), None
                 if turn is None:
+                    turn, pause = self._start_computing()
+                # Who could not compute now reads on meanwhile.
+                if turn is None and (turn := self._start_reading(with_long=True)) is None:
                     self._changed.wait(pause)
                     continue
-                if self._free and any(self._flows):
+                if (self._free and any(self._flows)) or (self._inbox and not self._reading):
                     self._changed.notify()
                 return turn
         return None
+
+    def _start_reading(self, with_long: bool) -> Turn | None:
+        """Tokenize what has come, in one thread at a time; `with_long`, a slice of a long request, too."""
+        parts = [] if self._reading else self._inbox.take(with_long)
+        if not parts:
+            return None
+        self._reading = True
+        # The next slice comes after a batch of what waits.
+        self._long_is_due &= not any(part.job.is_long for part in parts)
+        return partial(self._read, parts)
+
+    def _start_computing(self) -> tuple[Turn | None, float | None]:
+        """A call or a batch, or after how many seconds there may be one; None of both until something happens."""
+        if self._calls and (self._call_is_due or not any(self._flows)):
+            # None starts meanwhile, and who ends last looks here next.
+            return (self._start_call() if self._free == self._cores else None), None
+        return self._start_batch()
 
     def _start_call(self) -> Turn:
         self._call_is_due = False
@@ -147,6 +176,15 @@ class Scheduler:
         """Batches of the flow that could start at this moment."""
         return min(self._free // cores, flow.capacity.calls - flow.running.batches)
 
+    def _read(self, parts: list[Slice]) -> None:
+        try:
+            for flow, items in tokenized(parts):
+                with self._changed:
+                    self._put(flow, items)
+        finally:
+            with self._changed:
+                self._reading = False
+
     def _alone(self, call: Turn) -> None:
         call()
         with self._changed:
@@ -167,4 +205,4 @@ class Scheduler:
             self._virtual_seconds = max(self._virtual_seconds, flow.used_seconds)
             flow.running.batches -= 1
             self._free += cores
-            self._call_is_due = True
+            self._call_is_due = self._long_is_due = True

@@ -18,8 +18,8 @@ from fairlead.inference.engine import Engine
 from fairlead.inference.flows import Flow, Running
 from fairlead.inference.jobs import Item, Job, TokenIds
 from fairlead.inference.observing import Observer, Unobserved
-from fairlead.inference.reader import Slice
 from fairlead.inference.room import SLICED_CHARACTERS, Room
+from fairlead.inference.tokenizing import Slice
 from fairlead.inference.workers import Workers
 from fairlead.machine import physical_cores
 
@@ -166,7 +166,7 @@ class Served:
             return self._workers.scheduler.put(flow, items)
         strings = cast(Sequence[str], texts)
         for indices in self._slices(strings) if job.is_long else [range(len(strings))]:
-            self._workers.reader.put(Slice(flow, job, indices, [strings[index] for index in indices]))
+            self._workers.scheduler.read(Slice(flow, job, indices, [strings[index] for index in indices]))
         return None
 
     def _slices(self, texts: Sequence[str]) -> Iterator[list[int]]:

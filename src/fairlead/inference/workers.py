@@ -2,21 +2,18 @@
 
 import os
 
-from fairlead.inference.reader import Reader
 from fairlead.inference.scheduler import Scheduler
 from fairlead.machine import physical_cores
 
 
 class Workers:
-    """One thread that tokenizes, and those that compute: one a core, unless a number is given."""
+    """Those that tokenize and compute: one a core, unless a number is given."""
 
     def __init__(self, cores: int | None = None) -> None:
         # The tokenizers' own threads would take the core that computes; a few short texts gain nothing by them.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         self.scheduler = Scheduler(cores or physical_cores())
-        self.reader = Reader(self.scheduler)
 
     def stop(self) -> None:
         """End them after what they do now."""
-        self.reader.stop()
         self.scheduler.stop()
