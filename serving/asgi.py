@@ -25,6 +25,9 @@ TIMEOUT_HEADER = b"x-request-timeout-ms"
 MAX_TIMEOUT_MS = 3_600_000
 # Where a scope has the time.perf_counter() of its first byte; ASGI has no place for it.
 ARRIVED = "fairlead.arrived"
+# Where a scope has a set of functions that are called when its connection ends. Waiting for the message that ASGI has
+# for that takes a task of its own for each request.
+WATCHING = "fairlead.watching"
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -45,15 +48,18 @@ class Request:
     """What stands in the path where the route has a name in braces."""
     left: bool = False
     """Whether the client closed the connection before it was answered."""
-    watcher: "asyncio.Task[None] | None" = None
+    is_read: bool = False
+    """Whether the body has come whole."""
+    _headers: dict[bytes, bytes] = field(init=False)
+    _leave: Callable[[], None] | None = None
+
+    def __post_init__(self) -> None:
+        # Of a header that comes twice the first counts.
+        self._headers = dict(reversed(self.scope["headers"]))
 
     def header(self, name: bytes) -> bytes | None:
         """A header's value, by its name in lower case."""
-        for key, value in self.scope["headers"]:
-            if key == name:
-                found: bytes = value
-                return found
-        return None
+        return self._headers.get(name)
 
     def header_text(self, name: str) -> str | None:
         """The same as text."""
@@ -92,15 +98,27 @@ class Request:
         answers is cancelled when the client leaves.
         """
         body = await self._read_body()
-        if task := asyncio.current_task():
-            self.watcher = asyncio.ensure_future(self._cancel_when_left(task))
+        self.is_read = True
+        self._watch()
         return body
 
-    async def _cancel_when_left(self, answering: "asyncio.Task[Any]") -> None:
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
-        self.left = True
-        answering.cancel()
+    def _watch(self) -> None:
+        """Cancel this task when the connection ends."""
+        answering, watching = asyncio.current_task(), self.scope.get(WATCHING)
+        if answering is None or watching is None:
+            return
+
+        def leave() -> None:
+            self.left = True
+            answering.cancel()
+
+        self._leave = leave
+        watching.add(leave)
+
+    def unwatch(self) -> None:
+        """The request is answered: how its connection ends does not matter to it any more."""
+        if self._leave is not None:
+            self.scope[WATCHING].discard(self._leave)
 
     async def _read_body(self) -> list[bytes]:
         self._check_headers()

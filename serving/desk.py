@@ -10,9 +10,10 @@ from fairlead.inference.loading import Model
 from fairlead.inference.repository import Repository
 from fairlead.inference.writing import ServedWriter
 from serving.answers import Answer, Stamp
-from serving.exchange import Answered, Exchange, Observer
+from serving.exchange import Answered, Exchange
 from serving.failures import NotReady, status_of
 from serving.interface import EMBEDDING, Interface, interface_of
+from serving.observer import Observer
 from serving.questions import Question
 
 # Parsing more than this takes milliseconds, in which nobody else is answered.
@@ -112,15 +113,14 @@ class Desk:
             for observer in self.observers:
                 observer.ended(exchange)
 
-    def asked(self, exchange: Exchange) -> None:
-        """Tell who observes that a request is read and valid, and the model is asked now."""
-        exchange.asked = time.perf_counter()
+    def flush(self) -> None:
+        """Let all who observe know of every request that ended."""
         for observer in self.observers:
-            observer.asked(exchange)
+            observer.flush()
 
     async def ask(self, exchange: Exchange, served: Model, question: Question, seconds: float | None) -> Answered:
         """Ask the model, within `told`. Raises what the caller has to know."""
-        self.asked(exchange)
+        exchange.asked = time.perf_counter()
         left = None if seconds is None else seconds - (exchange.asked - exchange.started)
         answers = await _answers(served, question, left)
         exchange.done = time.perf_counter()

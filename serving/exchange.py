@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal
 
 from fairlead.inference.loading import Model
 from serving.answers import Answer, Stamp
@@ -49,7 +49,7 @@ class Exchange:
     question: Question | None = None
     """The request, once it is read and valid."""
     asked: float = 0.0
-    """When the model was asked, by time.perf_counter."""
+    """When the model was asked, by time.perf_counter; 0 when the request was refused before."""
     answered: Answered | None = None
     """The answers, once the model gave them."""
     done: float = 0.0
@@ -60,16 +60,5 @@ class Exchange:
     """The sentence of a failure."""
     ended: float = 0.0
     """When it ended, by time.perf_counter."""
-
-
-class Observer(Protocol):
-    """Someone who is told of requests. It is called on the event loop, so it must return at once."""
-
-    def began(self, exchange: Exchange) -> None:
-        """A request has come."""
-
-    def asked(self, exchange: Exchange) -> None:
-        """It is read and valid; the model is asked now."""
-
-    def ended(self, exchange: Exchange) -> None:
-        """It ended, well or not."""
+    written: float = 0.0
+    """When its answer was on the socket, by time.perf_counter."""

@@ -12,9 +12,11 @@ from fairlead.predictions.log import PredictionLog
 from fairlead.storage import open_store
 from serving import metrics
 from serving.answers import Answer
-from serving.exchange import Exchange, Observer
+from serving.exchange import Exchange
+from serving.gathering import Gathering
 from serving.kserve_metrics import KserveMetrics
-from serving.metrics_observers import RequestMetrics
+from serving.metrics_observers import InFlight, RequestMetrics
+from serving.observer import Observer
 from serving.requestlog import RequestLog
 from serving.tracing import open_traces
 
@@ -25,18 +27,12 @@ KEPT = {"none": "", "hash": "text_sha256", "full": "text"}
 WRITTEN = {"text", "text_sha256"}
 
 
-class PredictionJournal:
+class PredictionJournal(Observer):
     """Hands every answer to the prediction log."""
 
     def __init__(self, log: PredictionLog) -> None:
         self.log = log
         self._text = log.config.text
-
-    def began(self, exchange: Exchange) -> None:
-        """Nothing to keep yet."""
-
-    def asked(self, exchange: Exchange) -> None:
-        """Nothing to keep yet."""
 
     def ended(self, exchange: Exchange) -> None:
         """Keep the answer, where there is one."""
@@ -86,20 +82,19 @@ class Journal:
         """Raises ConfigError for a store that cannot be one, or a collector without the packages for it."""
         self.log: PredictionLog | None = None
         """The prediction log; None when it is off."""
-        self.observers: list[Observer] = [KserveMetrics(), RequestMetrics()]
-        """What a Desk tells of its requests."""
+        told: list[Observer] = [KserveMetrics(), RequestMetrics()]
         if options.log_requests != "off":
             texts = options.log_requests == "text"
-            self._add(RequestLog(options.log_format, texts, metrics.LINES_DROPPED.inc))
+            told.append(RequestLog(options.log_format, texts, metrics.LINES_DROPPED.inc))
         if options.prediction_log == "on":
             config = PredictionLogConfig(text=options.log_text, flush_seconds=options.log_flush_seconds)
             self.log = PredictionLog(open_store(places.store_url()), config, self._count)
-            self._add(PredictionJournal(self.log))
+            told.append(PredictionJournal(self.log))
+        self.observers: list[Observer] = [InFlight(), Gathering(told)]
+        """What a Desk tells of its requests."""
+        # What a trace needs is in the request's own context.
         if (traces := open_traces()) is not None:
-            self._add(traces)
-
-    def _add(self, observer: Any) -> None:
-        self.observers.append(observer)
+            self.observers.append(traces)
 
     def _count(self, outcome: str, number: int) -> None:
         metrics.LOG_RECORDS.labels(outcome).inc(number)
@@ -109,5 +104,4 @@ class Journal:
     def close(self) -> None:
         """Write what waits: of the prediction log, the request log, the traces."""
         for observer in reversed(self.observers):
-            if hasattr(observer, "close"):
-                observer.close()
+            observer.close()

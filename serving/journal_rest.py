@@ -60,6 +60,7 @@ class JournalDoor:
     async def prediction(self, request: Request) -> Response:
         """What the log has of a prediction."""
         prediction = _parsed(request.parts["id"], "prediction")
+        self._desk.flush()
         events = await self._off_loop(lambda: self._events(prediction))
         return json_response({"prediction_id": prediction.text, "events": events})
 
@@ -70,6 +71,7 @@ class JournalDoor:
             if name not in FIELDS:
                 raise InvalidRequest(f"{name}: there is no such field; known are {', '.join(FIELDS)}")
         prediction, label, index = _parsed(body.get("prediction_id"), "prediction_id"), _label(body), _index(body)
+        self._desk.flush()
         status = await self._off_loop(lambda: self._keep(prediction, label, index))
         metrics.FEEDBACK.labels(status).inc()
         found = {"prediction_id": prediction.text, "index": index or 0, "status": status}

@@ -6,6 +6,7 @@ from prometheus_client import Histogram
 
 from serving.exchange import Exchange
 from serving.metrics import REGISTRY
+from serving.observer import Observer
 
 PREPROCESS = Histogram("request_preprocess_seconds", "pre-process request latency", ["model_name"], registry=REGISTRY)
 PREDICT = Histogram("request_predict_seconds", "predict request latency", ["model_name"], registry=REGISTRY)
@@ -20,18 +21,13 @@ def _of(histogram: Histogram, model: str) -> Histogram:
     return histogram.labels(model)
 
 
-class KserveMetrics:
+class KserveMetrics(Observer):
     """Counts the phases of every request whose model is served, as kserve's model class does."""
-
-    def began(self, exchange: Exchange) -> None:
-        """Nothing is known yet."""
-
-    def asked(self, exchange: Exchange) -> None:
-        """The request is read."""
-        _of(PREPROCESS, exchange.model).observe(exchange.asked - exchange.started)
 
     def ended(self, exchange: Exchange) -> None:
         """The request ended."""
+        if exchange.asked:
+            _of(PREPROCESS, exchange.model).observe(exchange.asked - exchange.started)
         if exchange.answered:
             _of(PREDICT, exchange.model).observe(exchange.done - exchange.asked)
             _of(POSTPROCESS, exchange.model).observe(exchange.ended - exchange.done)

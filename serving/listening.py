@@ -4,14 +4,14 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from fairlead.errors import ConfigError, FairleadError
-from serving.asgi import ARRIVED
+from serving.asgi import ARRIVED, WATCHING
 
 # Longer than the 60 s after which proxies let go of idle connections, or they race the server for them.
 KEEP_ALIVE_SECONDS = 65
@@ -34,13 +34,26 @@ def address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-class Timed(HttpToolsProtocol):
-    """uvicorn's HTTP, which notes when a request's first byte was read: its task starts some requests later."""
+class Connection(HttpToolsProtocol):
+    """uvicorn's HTTP, which notes when a request's first byte was read, and calls those who watch for its own end.
+
+    A request's task starts some requests later.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._watching: set[Callable[[], None]] = set()
 
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self.scope[ARRIVED] = time.perf_counter()  # type: ignore[typeddict-unknown-key]
+        self.scope.update({ARRIVED: time.perf_counter(), WATCHING: self._watching})  # type: ignore[typeddict-item]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has left, or was answered."""
+        super().connection_lost(exc)
+        for leave in tuple(self._watching):
+            leave()
 
 
 class RestServer(uvicorn.Server):
@@ -72,7 +85,7 @@ def rest_server(app: Any, grace_seconds: float) -> RestServer:
         uvicorn.Config(
             app,
             interface="asgi3",
-            http=Timed,
+            http=Connection,
             ws="none",
             lifespan="off",
             log_config=None,

@@ -1,7 +1,5 @@
 """Counts requests and batches into the metrics: one observer of the doors, one of the engine."""
 
-import asyncio
-import time
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -9,33 +7,36 @@ from fairlead.inference.observing import Batch
 from fairlead.inference.writing import ServedWriter
 from serving import metrics
 from serving.exchange import Exchange
+from serving.observer import Observer
 
 NO_VERSION = ("", "", "")
 
 
-class RequestMetrics:
-    """Counts every request, whatever became of it."""
+class InFlight(Observer):
+    """Counts the requests that are being answered."""
 
     def began(self, exchange: Exchange) -> None:
-        """One more is being answered."""
+        """One more."""
         _in_flight(exchange.door).inc()
 
-    def asked(self, exchange: Exchange) -> None:
-        """Nothing to count."""
+    def ended(self, exchange: Exchange) -> None:
+        """One less."""
+        _in_flight(exchange.door).dec()
+
+
+class RequestMetrics(Observer):
+    """Counts every request, whatever became of it."""
 
     def ended(self, exchange: Exchange) -> None:
         """It ended, well or not."""
         door, served = exchange.door, exchange.served
-        _in_flight(door).dec()
         labels = NO_VERSION
         if served is not None:
             labels = (served.name, served.manifest.name, served.variant)
             if not isinstance(served, ServedWriter):
                 _of_version(*labels).queue_tokens.set(served.room.tokens + served.room.long_tokens)
         _requests(*labels, door, exchange.status).inc()
-        # The answer is written before the loop turns again.
-        series = _seconds(*labels, door, exchange.status)
-        asyncio.get_running_loop().call_soon(_observe, series, exchange.started)
+        _seconds(*labels, door, exchange.status).observe(exchange.written - exchange.started)
         if exchange.answered is not None:
             _of_version(*labels).texts.inc(len(exchange.answered.answers))
 
@@ -102,7 +103,3 @@ def _seconds(model: str, version: str, variant: str, door: str, status: int) -> 
 @lru_cache(16)
 def _in_flight(door: str) -> metrics.Gauge:
     return metrics.IN_FLIGHT.labels(door)
-
-
-def _observe(series: metrics.Histogram, started: float) -> None:
-    series.observe(time.perf_counter() - started)

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import orjson
 
+from serving.observer import Observer
+
 if TYPE_CHECKING:
     from serving.exchange import Exchange
 
@@ -25,7 +27,7 @@ MAX_WAITING_LINES = 10_000
 SECONDS_TO_GATHER = 0.05
 
 
-class RequestLog:
+class RequestLog(Observer):
     """Writes one line a request: which version answered what, how and how fast, and the texts only when asked to."""
 
     def __init__(
@@ -34,12 +36,6 @@ class RequestLog:
         """`dropped` is called for each line for which there is no room."""
         self._form, self._texts = form, texts
         self._writer = LineWriter(sys.stderr, dropped)
-
-    def began(self, exchange: "Exchange") -> None:
-        """Nothing to say yet."""
-
-    def asked(self, exchange: "Exchange") -> None:
-        """Nothing to say yet."""
 
     def ended(self, exchange: "Exchange") -> None:
         """Say how the request ended."""
@@ -64,7 +60,9 @@ class RequestLog:
                 fields["text"] = answered.question.items
         if exchange.error:
             fields["error"] = exchange.error
-        self._writer.write(line_of(fields, self._form))
+        # It may be told of some requests together.
+        ago = time.perf_counter() - exchange.ended
+        self._writer.write(line_of(fields, self._form, time.time() - ago))
 
     def close(self) -> None:
         """Write what waits."""
@@ -121,16 +119,16 @@ class LineWriter:
             self._dropped()
 
 
-def line_of(fields: Mapping[str, Any], form: FormatName) -> str:
-    """One line of JSON, or of names and values; a line feed in a value never ends it."""
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def line_of(fields: Mapping[str, Any], form: FormatName, at: float) -> str:
+    """One line of JSON, or of names and values, of Unix time `at`; a line feed in a value never ends it."""
+    moment = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if form == "plain":
-        return f"{now} " + " ".join(f"{name}={_plain(value)}" for name, value in fields.items())
+        return f"{moment} " + " ".join(f"{name}={_plain(value)}" for name, value in fields.items())
     try:
-        return orjson.dumps({"time": now, **fields}).decode()
+        return orjson.dumps({"time": moment, **fields}).decode()
     except TypeError:
         # Half a character, as JSON bodies may hold.
-        return json.dumps({"time": now, **fields}, default=str)
+        return json.dumps({"time": moment, **fields}, default=str)
 
 
 def _plain(value: object) -> str:

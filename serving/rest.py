@@ -86,14 +86,13 @@ class RestDoor:
         except asyncio.CancelledError:
             if not request.left:
                 raise
-            # The cancellation was the watcher's, and this is what it asked for.
+            # This is what the connection's end asked for.
             if task := asyncio.current_task():
                 task.uncancel()
         except ClientLeft:
             return
         finally:
-            if request.watcher:
-                request.watcher.cancel()
+            request.unwatch()
 
     async def _answer(self, request: Request, send: Send) -> None:
         try:
@@ -103,7 +102,7 @@ class RestDoor:
         except ClientLeft:
             raise
         except Exception as error:
-            unread = request.watcher is None and request.num_bytes >= LARGE_BODY_BYTES
+            unread = not request.is_read and request.num_bytes >= LARGE_BODY_BYTES
             response = failed(error, unread, request.scope["path"])
             await response.send(send, *self._closing(response.headers))
 
@@ -220,6 +219,7 @@ class RestDoor:
 
     async def metrics(self, request: Request) -> Response:
         """Prometheus's."""
+        self.desk.flush()
         content, content_type = exposed(request.header_text("accept"))
         return Response(content, headers=[(b"content-type", content_type.encode())])
 

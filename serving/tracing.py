@@ -11,6 +11,7 @@ from typing import Any
 from fairlead.errors import ConfigError
 from fairlead.inference.observing import MARKS, Marks
 from serving.exchange import Exchange
+from serving.observer import Observer
 
 ENDPOINT_ENVS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 SERVICE = "fairlead"
@@ -18,7 +19,7 @@ SERVICE = "fairlead"
 CARRIED = ("traceparent", "tracestate")
 
 
-class RequestTraces:
+class RequestTraces(Observer):
     """Makes the spans of each request and sends them in the background."""
 
     def __init__(self) -> None:
@@ -42,9 +43,6 @@ class RequestTraces:
     def began(self, exchange: Exchange) -> None:
         """Ask the engine to note when it does what, in the request's own context."""
         MARKS.set(Marks())
-
-    def asked(self, exchange: Exchange) -> None:
-        """Nothing to do."""
 
     def ended(self, exchange: Exchange) -> None:
         """Make the spans, now that everything is known."""

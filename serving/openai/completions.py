@@ -47,7 +47,7 @@ class CompletionsDoor:
         if wish.stream:
             return EventStream(self._events(served, wish, stamp, exchange, seconds), [EVENTS, *stamp.http_headers()])
         with self._desk.told(exchange):
-            self._desk.asked(exchange)
+            exchange.asked = time.perf_counter()
             answers = await served.write(wish.prompts, wish.config, seconds)
             exchange.answered = _answered(served, wish, stamp, answers, exchange)
         texts = [_begin(wish, index) + one.text for index, one in enumerate(answers)]
@@ -67,7 +67,7 @@ class CompletionsDoor:
     ) -> AsyncGenerator[dict[str, Any]]:
         usage = {"usage": None} if wish.usage else {}
         with self._desk.told(exchange):
-            self._desk.asked(exchange)
+            exchange.asked = time.perf_counter()
             generation = served.generate(wish.prompts, wish.config, seconds)
             try:
                 if wish.echo:

@@ -16,6 +16,7 @@ from fairlead.inference.served import Served
 from serving.control import Control
 from serving.desk import Desk
 from serving.exchange import Exchange
+from serving.observer import Observer
 from serving.protobuf import pb
 from serving.rest import RestDoor
 from serving.rpc import build_server
@@ -25,17 +26,11 @@ V1 = "/v1/models/topics:predict"
 V2 = "/v2/models/topics/infer"
 
 
-class Ends:
+class Ends(Observer):
     """An observer that keeps how each request ended."""
 
     def __init__(self) -> None:
         self.exchanges: list[Exchange] = []
-
-    def began(self, exchange: Exchange) -> None:
-        pass
-
-    def asked(self, exchange: Exchange) -> None:
-        pass
 
     def ended(self, exchange: Exchange) -> None:
         self.exchanges.append(exchange)

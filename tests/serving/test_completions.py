@@ -3,7 +3,7 @@
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from fairlead.predictions.log import PredictionLog
 from fairlead.registry import open_registry
 from fairlead.reproduction.replay import replay
 from fairlead.storage import open_store
+from serving.asgi import WATCHING
 from serving.control import Control
 from serving.desk import Desk
 from serving.journal import PredictionJournal
@@ -126,19 +127,17 @@ def test_who_leaves_a_stream_ends_the_writing(folder: Path) -> None:
         async with opened(folder) as doors:
             # With this seed the text ends after 65 tokens, long after its reader.
             body = {"model": "nonsense", "prompt": PROMPT, "max_tokens": 100_000, "seed": 1, "stream": True}
-            messages, left = [{"type": "http.request", "body": json.dumps(body).encode()}], asyncio.Event()
+            watching = set[Callable[[], None]]()
 
             async def receive() -> dict[str, object]:
-                if messages:
-                    return messages.pop()
-                await left.wait()
-                return {"type": "http.disconnect"}
+                return {"type": "http.request", "body": json.dumps(body).encode()}
 
             async def send(message: dict[str, object]) -> None:
                 if message["type"] == "http.response.body":
-                    left.set()
+                    for leave in watching:
+                        leave()
 
-            scope = {"type": "http", "method": "POST", "path": PATHS[0], "headers": []}
+            scope = {"type": "http", "method": "POST", "path": PATHS[0], "headers": [], WATCHING: watching}
             await doors.door(scope, receive, send)
             await doors.desk.find("nonsense").drain()
             assert [end.status for end in doors.ends.exchanges] == [499]

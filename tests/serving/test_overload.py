@@ -8,6 +8,8 @@ import pytest
 
 from fairlead.inference.config import ServingConfig
 from serving.asgi import MAX_BODY_BYTES
+from serving.listening import bind, rest_server, until_answering
+from tests.inference.serving import until
 from tests.serving.doors import V1, V2, infer_request, opened, rpc_opened, run
 
 # 64 tokens each, a batch of the held model; twenty are more than may wait.
@@ -86,30 +88,24 @@ def test_a_deadline_that_is_none_is_the_callers_mistake(version: Path, value: st
 def test_a_caller_who_leaves_gives_the_place_back(version: Path) -> None:
     async def ask() -> None:
         async with opened(version, PATIENT) as doors:
+            server, listening = rest_server(doors.door, 10), bind("127.0.0.1", 0)
+            serving = asyncio.create_task(server.serve(sockets=[listening]))
+            await until_answering(server, serving)
             doors.runner.free.clear()
             busy = asyncio.create_task(doors.ask("my card"))
             await doors.computing()
-            messages = [{"type": "http.request", "body": b'{"instances": ["where is the parcel"]}'}]
-            left, sent = asyncio.Event(), []
-
-            async def receive() -> dict[str, object]:
-                if messages:
-                    return messages.pop()
-                await left.wait()
-                return {"type": "http.disconnect"}
-
-            async def send(message: dict[str, object]) -> None:
-                sent.append(message)
-
-            scope = {"type": "http", "method": "POST", "path": V1, "headers": []}
-            leaving = asyncio.create_task(doors.door(scope, receive, send))
-            while len(doors.served._jobs) < 2:
-                await asyncio.sleep(0.001)
-            left.set()
-            await leaving
-            assert sent == [] and len(doors.served._jobs) == 1
+            _, leaving = await asyncio.open_connection(*listening.getsockname())
+            body = b'{"instances": ["where is the parcel"]}'
+            leaving.write(
+                b"POST %s HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n%s" % (V1.encode(), len(body), body)
+            )
+            await until(lambda: len(doors.served._jobs) == 2)
+            leaving.close()
+            await until(lambda: len(doors.served._jobs) == 1)
             doors.runner.free.set()
             assert (await busy).status_code == 200
+            server.should_exit = True
+            await serving
             assert [end.status for end in doors.ends.exchanges] == [499, 200]
             assert sum(len(batch) for batch in doors.runner.batches) == 1, "what nobody waits for is not computed"
 

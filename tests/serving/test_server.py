@@ -36,12 +36,12 @@ def grpc_heavy(server: Server) -> pb.ModelInferRequest:
     return pb.ModelInferRequest(model_name=server.model, inputs=[tensor])
 
 
-def wait_until_accepted(server: Server, count: int) -> None:
-    """So many requests of this server's life were read: the model has them, or they queue for it."""
-    line = f'request_preprocess_seconds_count{{model_name="{server.model}"}} {count}.0'
+def wait_until_in_flight(server: Server, *protocols: str) -> None:
+    """A request of each protocol is being answered."""
+    lines = {f'fairlead_requests_in_flight{{protocol="{protocol}"}} 1.0' for protocol in protocols}
     deadline = time.monotonic() + 120
-    while line not in server.get("/metrics").text:
-        assert time.monotonic() < deadline, "the request never reached the model"
+    while not lines <= set(server.get("/metrics").text.splitlines()):
+        assert time.monotonic() < deadline, "the requests never reached the server"
 
 
 def test_health_answers_during_inference_and_a_signal_lets_requests_finish(version: Path) -> None:
@@ -50,7 +50,7 @@ def test_health_answers_during_inference_and_a_signal_lets_requests_finish(versi
         assert server.model == "support_topics", "the project's name where none is given"
         assert listens(server, "127.0.0.2") == [True, True], "it listens everywhere when told to"
         heavy = pool.submit(post_heavy, server)
-        wait_until_accepted(server, 1)
+        wait_until_in_flight(server, "v1")
         answered = 0
         while not heavy.done():
             assert server.get("/v2/health/live").status_code == 200
@@ -61,7 +61,7 @@ def test_health_answers_during_inference_and_a_signal_lets_requests_finish(versi
 
         over_http = pool.submit(post_heavy, server)
         over_grpc = GRPCInferenceServiceStub(channel).ModelInfer.future(grpc_heavy(server), timeout=240)
-        wait_until_accepted(server, 3)
+        wait_until_in_flight(server, "v1", "grpc")
         server.process.send_signal(signal.SIGTERM)
         assert over_http.result() == len(HEAVY)
         assert list(over_grpc.result().outputs[0].shape) == [len(HEAVY)]
