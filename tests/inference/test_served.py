@@ -1,6 +1,7 @@
 """Requests that are batched with each other, refused, given up and failed one by one."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from fairlead.errors import DataError, DeadlineExceeded, InferenceError, Overloaded
+from fairlead.inference.calibration import Clock
 from fairlead.inference.config import ServingConfig
 from fairlead.inference.engine import Engine
 from fairlead.inference.observing import Batch
@@ -309,3 +311,9 @@ def test_it_measures_how_the_cores_are_shared(folder: Path) -> None:
     assert {(one.calls, one.threads) for one in capacity.measurements} >= {(1, 1), (2, 1)}
     assert capacity.slowdown >= 1
     served.close()
+
+
+def test_what_others_take_of_a_core_does_not_count_against_calls_of_one_thread() -> None:
+    clock = Clock()
+    time.sleep(0.2)
+    assert clock.seconds(threads=1, calls=2) < 0.1 < clock.seconds(threads=2, calls=1)
