@@ -1,5 +1,9 @@
 """A container's limits are kept, as its control group says them, and what a pod without a limit asked for."""
 
+import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -56,3 +60,18 @@ def test_version_1_of_control_groups_is_read_as_well(group: Path) -> None:
         (group / name).parent.mkdir(exist_ok=True)
         (group / name).write_text(content + "\n")
     assert (machine.free_memory(), machine.physical_cores()) == (3_000_000, 3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a nice value is a process's elsewhere")
+def test_a_thread_that_gives_way_changes_no_other() -> None:
+    def nice() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    def give_way() -> int:
+        machine.give_way(3)
+        return nice()
+
+    before = nice()
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(give_way).result() == min(19, before + 3)
+    assert nice() == before

@@ -19,8 +19,13 @@ from fairlead.errors import InferenceError
 from fairlead.inference.flows import Flow
 from fairlead.inference.jobs import Item
 from fairlead.inference.tokenizing import Inbox, Slice, tokenized
+from fairlead.machine import give_way
 
 logger = logging.getLogger("fairlead.inference")
+
+# The event loop has the core when it has something to do, however long a batch still takes: with 64 callers the slowest
+# of a hundred refusals took 9.9 ms without this, 7.3 with it, and 6.1 with 10.
+NICE = 5
 
 Result = TypeVar("Result")
 Turn = Callable[[], None]
@@ -105,6 +110,7 @@ class Scheduler:
             self._changed.notify_all()
 
     def _run(self) -> None:
+        give_way(NICE)
         while (turn := self._next()) is not None:
             turn()
             # Or the last batch, and with it its model, would live until the next one comes.
