@@ -34,6 +34,41 @@ def address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+class OneWrite:
+    """A transport that sends the head of an answer with the first part of its body.
+
+    uvicorn writes them one after the other, and uvloop sends what is written at once: two calls of the kernel, a client
+    that wakes twice, and between them a moment in which a server that is killed leaves half an answer.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send, or hold a head until the next part comes or the loop turns."""
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(b"HTTP/1.1 "):
+            self._head = data
+            self._loop.call_soon(self._send_head)
+            return
+        self._transport.write(data)
+
+    def close(self) -> None:
+        """Send what is held, and close."""
+        self._send_head()
+        self._transport.close()
+
+    def _send_head(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+
 class Connection(HttpToolsProtocol):
     """uvicorn's HTTP, which notes when a request's first byte was read, and calls those who watch for its own end.
 
@@ -43,6 +78,11 @@ class Connection(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._watching: set[Callable[[], None]] = set()
+
+    def connection_made(self, transport: Any) -> None:
+        """A client has come."""
+        super().connection_made(transport)
+        self.transport: Any = OneWrite(transport, self.loop)
 
     def on_message_begin(self) -> None:
         """A request begins."""
