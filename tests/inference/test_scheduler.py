@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -172,5 +173,21 @@ def test_long_requests_are_tokenized_a_slice_at_a_time_between_batches_of_others
     held.let_go(3)
     assert held.until(0, 4)
     assert held.read == [["short", "long"], ["longer"]]
+    scheduler.stop()
+    held.close()
+
+
+def test_texts_are_tokenized_while_another_device_computes_though_there_is_one_core() -> None:
+    scheduler = Scheduler(cores=1)
+    held = Held(scheduler, replace(ONE, device="cuda"))
+    held.put(1)
+    assert held.until(1, 0)
+    scheduler.read(Slice(held.flow, held.job(), [0], ["text"]))
+    deadline = time.monotonic() + SECONDS
+    while not held.read:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    held.let_go(2)
+    assert held.until(0, 2)
     scheduler.stop()
     held.close()

@@ -43,13 +43,21 @@ class Scheduler:
         self._virtual_seconds = 0.0
         self._call_is_due = True
         self._stopping = False
-        for number in range(cores):
-            threading.Thread(target=self._run, daemon=True, name=f"inference-{number}").start()
+        self._threads = 0
+        for _ in range(cores):
+            self._start_thread()
+
+    def _start_thread(self) -> None:
+        threading.Thread(target=self._run, daemon=True, name=f"inference-{self._threads}").start()
+        self._threads += 1
 
     def add(self, *flows: Flow) -> None:
         """Let the flows have turns."""
         with self._changed:
             self._flows += flows
+        # While another device computes, a thread waits for it, and texts are tokenized by a second.
+        if self._threads == 1 and any(flow.capacity.device != "cpu" for flow in flows):
+            self._start_thread()
 
     def remove(self, *flows: Flow) -> list[Item]:
         """Take the flows away; what waited in them."""
