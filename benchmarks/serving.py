@@ -22,6 +22,7 @@ neighbours on the machine. Every answer is compared with that of the fp32 weight
 - `cpu_vs_peer_default`, `cpu_vs_peer_best`, `fp32_cpu_vs_peer_default`, `cpu_of_raw_engine`: the same of CPU
   time a text, of a server's process and all that descend from it,
 - `generator_cpu_share`: what the load generator used of one CPU at most; it is no bottleneck while far from 1,
+- `halt_poll_ns`: of a virtual machine; where it is 0, threads that wait for each other are half as fast,
 - `idle_cpu`: CPUs that each server uses while nobody asks it; `left_over_cpu`: the most CPU seconds that it used when
   its turn was over and its clients gone. Whoever's turn came next would have paid for them: so a server is waited for
   until it is quiet, and stopped (SIGSTOP) until its next turn; `stopped_cpu` is what all that were stopped used.
@@ -260,6 +261,7 @@ def _report(measurement: Measurement, variant: str) -> dict[str, Any]:
         "idle_cpu": measurement.idle_cpu,
         "left_over_cpu": measurement.left_over_cpu,
         "load_of_machine": os.getloadavg()[1],
+        "halt_poll_ns": _halt_poll_ns(),
         "sides": {
             name: {str(clients): cell.figures() for clients, cell in cells.items()}
             for name, cells in measurement.cells.items()
@@ -268,6 +270,15 @@ def _report(measurement: Measurement, variant: str) -> dict[str, Any]:
         "table": f"Variant: {variant}. {table(measurement.cells, named['raw_texts_per_second'], named)}"
         f"\n\n{_idle(measurement)}",
     }
+
+
+def _halt_poll_ns() -> int | None:
+    """How long a virtual processor that waits polls before it halts and loses its core; None where it does not say.
+
+    https://docs.kernel.org/virt/guest-halt-polling.html
+    """
+    setting = Path("/sys/module/haltpoll/parameters/guest_halt_poll_ns")
+    return int(setting.read_text()) if setting.exists() else None
 
 
 def _idle(measurement: Measurement) -> str:
