@@ -314,6 +314,7 @@ def test_it_measures_how_the_cores_are_shared(folder: Path) -> None:
 
 
 def test_what_others_take_of_a_core_does_not_count_against_calls_of_one_thread() -> None:
-    clock = Clock()
+    clock, of_another_device = Clock(), Clock("cuda")
     time.sleep(0.2)
     assert clock.seconds(threads=1, calls=2) < 0.1 < clock.seconds(threads=2, calls=1)
+    assert of_another_device.seconds(threads=1, calls=1) > 0.1, "whose time is waited for"

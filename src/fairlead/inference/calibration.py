@@ -191,7 +191,7 @@ def fit(table: Sequence[Measurement]) -> tuple[float, float, float]:
 def seconds_of(runner: Runner, ids: TokenIds, threads: int, calls: int = 1) -> float:
     """How long one call takes alone."""
     runner.set_threads(threads, calls)
-    clock = Clock()
+    clock = Clock(runner.device)
     runner.run(ids)
     return clock.seconds(threads, 1)
 
@@ -206,7 +206,7 @@ def seconds_together(runner: Runner, ids: TokenIds, threads: int, calls: int) ->
 
     runner.set_threads(threads, calls)
     with ThreadPoolExecutor(calls) as pool:
-        clock = Clock()
+        clock = Clock(runner.device)
         list(pool.map(run, range(calls)))
     return clock.seconds(threads, calls) / TOGETHER
 
@@ -214,14 +214,15 @@ def seconds_together(runner: Runner, ids: TokenIds, threads: int, calls: int) ->
 class Clock:
     """Measures what calls take where nothing else needs the machine, as well as can be seen."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
+        self._waits = device != "cpu"
         self._started, self._cpu = time.perf_counter(), time.process_time()
 
     def seconds(self, threads: int, calls: int) -> float:
-        """Since it was made: of calls of one thread, which wait for nothing, no more than the CPU time of each.
+        """Since it was made: of calls of one thread, which wait for no other thread or device, their CPU time at most.
 
         By the time on the wall, two calls of one thread were taken for slower than one of two threads in two of twelve
         starts beside other programs, and the server stayed at two thirds of its texts a second.
         """
         wall = time.perf_counter() - self._started
-        return wall if threads > 1 else min(wall, (time.process_time() - self._cpu) / calls)
+        return wall if threads > 1 or self._waits else min(wall, (time.process_time() - self._cpu) / calls)
