@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from kubernetes import client
 from kubernetes.client import ApiException
-from kubernetes.stream import portforward
 
 from fairlead.cluster.api_server import ApiServer, Object, items
+from fairlead.cluster.forwarding import open_forward
 from fairlead.cluster.pods import is_ready
 
 
@@ -32,7 +31,7 @@ def forwarded(server: ApiServer, pod: str, port: int, namespace: str = "") -> It
 def _takes_websockets(server: ApiServer, pod: str, namespace: str, port: int) -> bool:
     """Whether it is forwarded over a WebSocket; some proxies before an API server take none. True without kubectl."""
     try:
-        _open(server, pod, namespace, port).close()
+        open_forward(server.within(namespace), pod, port).close()
     except ApiException as error:
         return shutil.which("kubectl") is None or "404" in str(error.reason)
     return True
@@ -100,7 +99,7 @@ def _accept(
 def _serve(connection: socket.socket, server: ApiServer, pod: str, namespace: str, port: int) -> None:
     with connection:
         try:
-            forward = _open(server, pod, namespace, port)
+            forward = open_forward(server.within(namespace), pod, port)
         except ApiException:
             # As a port that nobody listens on.
             return
@@ -110,12 +109,6 @@ def _serve(connection: socket.socket, server: ApiServer, pod: str, namespace: st
         _copy(connection, there)
         back.join()
         there.close()
-
-
-def _open(server: ApiServer, pod: str, namespace: str, port: int) -> Any:
-    # A client of its own: while it connects, the library puts another method into it.
-    api = client.CoreV1Api(client.ApiClient(server.configuration))
-    return portforward(api.connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port))
 
 
 def _copy(source: Any, target: Any) -> None:

@@ -40,13 +40,18 @@ def ask_pod(server: ApiServer, pod: str, port: int, path: str) -> Any:
         raise ClusterError(f"port {port} of pod {pod} answers no JSON at {path}") from error
 
 
+def open_forward(server: ApiServer, pod: str, port: int) -> Any:
+    """The library's forward to a port of a pod. Raises ApiException where there is no way."""
+    # A client of its own: while it connects, the library puts another method into it.
+    api = client.CoreV1Api(client.ApiClient(server.configuration))
+    return portforward(api.connect_get_namespaced_pod_portforward, pod, server.namespace, ports=str(port))
+
+
 @contextmanager
 def _connected(server: ApiServer, pod: str, port: int) -> Iterator[Any]:
     """A socket that leads there."""
-    # A client of its own: while it connects, the library puts another method into it.
-    api = client.CoreV1Api(client.ApiClient(server.configuration))
     try:
-        forward = portforward(api.connect_get_namespaced_pod_portforward, pod, server.namespace, ports=str(port))
+        forward = open_forward(server, pod, port)
     except ApiException as error:
         if isinstance(error.__context__, KeyboardInterrupt | SystemExit):
             # The library takes being told to end for a failure.
