@@ -17,7 +17,7 @@ import yaml
 from fairlead.cluster import deployment, rollout
 from fairlead.cluster.api_server import ApiServer
 from fairlead.cluster.deployment import deploy
-from fairlead.cluster.endpoint import Answering, answering
+from fairlead.cluster.endpoint import Answering, Endpoint
 from fairlead.cluster.inference_service import inference_service, served_uri
 from fairlead.errors import ClusterError, ConfigError, Conflict, IntegrityError
 from manifests.validation import building
@@ -71,7 +71,7 @@ def test_it_is_the_object_of_the_manifests() -> None:
 
 def test_a_version_is_deployed_when_it_answers_itself(cluster: Cluster, server: ApiServer) -> None:
     with kserve(cluster):
-        assert answering(server, "library_docs") is None
+        assert Endpoint(server, "library_docs").ask() is None
         assert deploy(server, "library_docs", 1, ROOT, 30).version == "library_docs_v1"
         assert deploy(server, "library_docs", 2, ROOT, 30).version == "library_docs_v2"
         before = cluster.get("inferenceservices", "library-docs")
@@ -196,7 +196,7 @@ def test_an_api_server_that_starts_refuses_nobody_for_good(cluster: Cluster, ser
     def ask() -> Any:
         # It is started again while the version comes up: the endpoint and the watches are refused, too.
         cluster.starting = next(restarts, cluster.starting)
-        return answering(server, "library_docs")
+        return Endpoint(server, "library_docs").ask()
 
     cluster.starting, cluster.cut_watches = 2, 3
     with kserve(cluster):
@@ -310,7 +310,7 @@ def test_a_watch_that_is_lost_is_taken_up_again(trouble: str, cluster: Cluster, 
                 # A change that no watch is told before it is forgotten.
                 cluster.make("secrets", {"metadata": {"name": "other", "namespace": "team"}})
                 cluster.forget_changes()
-        return answering(server, "library_docs") if lists(cluster) > 1 else None
+        return Endpoint(server, "library_docs").ask() if lists(cluster) > 1 else None
 
     cluster.cut_watches = 3 if trouble == "a dropped connection" else 0
     with kserve(cluster):
@@ -327,7 +327,7 @@ def test_what_answers_and_never_is_ready_is_taken_back(cluster: Cluster, server:
             ClusterError, match=r"it answers, and KServe does not say Ready: NoIngress no gateway after"
         ):
             deploy(server, "library_docs", 2, ROOT, 1)
-        assert answering(server, "library_docs") == Answering("library_docs_v1", "sha256:library_docs_v1")
+        assert Endpoint(server, "library_docs").ask() == Answering("library_docs_v1", "sha256:library_docs_v1")
     assert uri(cluster) == f"{ROOT}/library_docs/v0001/"
 
 

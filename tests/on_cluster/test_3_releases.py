@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from fairlead.cluster.endpoint import answering
+from fairlead.cluster.endpoint import Endpoint
 from fairlead.cluster.trouble import pods_of
 from tests.on_cluster import loads
 from tests.on_cluster.adapting import adapted
@@ -65,7 +65,7 @@ def test_a_damaged_version_is_taken_back_and_never_served(
     model: Model, objects: Objects, run: Run, settings: Settings, command: Command, note: Note
 ) -> None:
     model.need("deployed")
-    serving = answering(objects.server, model.project)
+    serving = Endpoint(objects.server, model.project).ask()
     if "promoted" in model.state:
         code, said = deploy(command, model, run, 3, settings)
         assert code != 0, said
@@ -74,7 +74,7 @@ def test_a_damaged_version_is_taken_back_and_never_served(
     assert code == 1, said
     assert "download of the model failed" in said
     assert "is served again" in said
-    assert answering(objects.server, model.project) == serving
+    assert Endpoint(objects.server, model.project).ask() == serving
     note(" ".join(said.split())[-300:])
 
 
@@ -88,7 +88,7 @@ def _follow(
 
     def look() -> bool | None:
         pods = [pod for pod in pods_of(objects.server, model.name) if not pod["metadata"].get("deletionTimestamp")]
-        found = answering(objects.server, model.project)
+        found = Endpoint(objects.server, model.project).ask()
         return True if len(pods) == 1 and found is not None and found.version == name else None
 
     wait(

@@ -90,11 +90,6 @@ class Endpoint:
         return f"/api/v1/namespaces/{self.server.namespace}/services/{service}/proxy{self._path}"
 
 
-def answering(server: ApiServer, project: str) -> Answering | None:
-    """What a model says of itself from outside the cluster; None while it does not answer."""
-    return Endpoint(server, project).ask()
-
-
 def answering_at(base: str, project: str) -> Answering | None:
     """What the endpoint at an address, `https://topics.example.com`, says of itself; None while it does not answer."""
     try:
