@@ -2,8 +2,8 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -36,6 +36,9 @@ class Held:
         for _ in range(count):
             self.scheduler.put(self.flow, [Item(self.job(), 0, [0], 1)])
 
+    def ask(self, text: str, is_long: bool = False) -> None:
+        self.scheduler.read(Slice(self.flow, self.job(is_long), [0], [text]))
+
     def job(self, is_long: bool = False) -> Job:
         return Job(self._loop, self._loop.create_future(), [None], 1, 1, is_long, lambda job: None)
 
@@ -46,12 +49,18 @@ class Held:
         with self._changed:
             return self._changed.wait_for(lambda: (self.running, self.done) == (running, done), SECONDS)
 
+    def until_read(self) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: bool(self.read), SECONDS)
+
     def close(self) -> None:
         self.let_go(1000)
         self._loop.close()
 
     def _read(self, texts: Sequence[str]) -> list[list[int]]:
-        self.read.append(list(texts))
+        with self._changed:
+            self.read.append(list(texts))
+            self._changed.notify_all()
         return [[0]] * len(texts)
 
     def _compute(self, items: list[Item]) -> None:
@@ -144,50 +153,45 @@ def test_what_waits_is_shared_by_those_who_could_start(scheduler: Scheduler) -> 
     loop.close()
 
 
-def test_what_comes_while_a_batch_runs_is_tokenized_in_one_call_before_the_next() -> None:
+@contextmanager
+def computing(capacity: Capacity) -> Iterator[Held]:
+    """The only core of a scheduler has a batch."""
     scheduler = Scheduler(cores=1)
-    held = Held(scheduler, ONE)
+    held = Held(scheduler, capacity)
     held.put(1)
     assert held.until(1, 0)
-    for text in ("one", "two", "three"):
-        scheduler.read(Slice(held.flow, held.job(), [0], [text]))
-    assert held.read == []
-    held.let_go(4)
-    assert held.until(0, 4)
-    assert held.read == [["one", "two", "three"]]
+    yield held
     scheduler.stop()
     held.close()
+
+
+def test_what_comes_while_a_batch_runs_is_tokenized_in_one_call_before_the_next() -> None:
+    with computing(ONE) as held:
+        for text in ("one", "two", "three"):
+            held.ask(text)
+        assert held.read == []
+        held.let_go(4)
+        assert held.until(0, 4)
+        assert held.read == [["one", "two", "three"]]
 
 
 def test_long_requests_are_tokenized_a_slice_at_a_time_between_batches_of_others() -> None:
-    scheduler = Scheduler(cores=1)
-    held = Held(scheduler, ONE)
-    held.put(1)
-    assert held.until(1, 0)
-    for text in ("long", "longer"):
-        scheduler.read(Slice(held.flow, held.job(is_long=True), [0], [text]))
-    scheduler.read(Slice(held.flow, held.job(), [0], ["short"]))
-    held.let_go(1)
-    assert held.until(1, 1)
-    assert held.read == [["short", "long"]], "the next slice comes after a batch"
-    held.let_go(3)
-    assert held.until(0, 4)
-    assert held.read == [["short", "long"], ["longer"]]
-    scheduler.stop()
-    held.close()
+    with computing(ONE) as held:
+        for text in ("long", "longer"):
+            held.ask(text, is_long=True)
+        held.ask("short")
+        held.let_go(1)
+        assert held.until(1, 1)
+        assert held.read == [["short", "long"]], "the next slice comes after a batch"
+        held.let_go(3)
+        assert held.until(0, 4)
+        assert held.read == [["short", "long"], ["longer"]]
 
 
 def test_texts_are_tokenized_while_another_device_computes_though_there_is_one_core() -> None:
-    scheduler = Scheduler(cores=1)
-    held = Held(scheduler, replace(ONE, device="cuda"))
-    held.put(1)
-    assert held.until(1, 0)
-    scheduler.read(Slice(held.flow, held.job(), [0], ["text"]))
-    deadline = time.monotonic() + SECONDS
-    while not held.read:
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-    held.let_go(2)
-    assert held.until(0, 2)
-    scheduler.stop()
-    held.close()
+    with computing(replace(ONE, device="cuda")) as held:
+        held.ask("text")
+        assert held.until_read()
+        assert (held.running, held.done) == (1, 0)
+        held.let_go(2)
+        assert held.until(0, 2)
