@@ -51,7 +51,7 @@ class Request:
     is_read: bool = False
     """Whether the body has come whole."""
     _headers: dict[bytes, bytes] = field(init=False)
-    _leave: Callable[[], None] | None = None
+    _leave: Callable[[], None] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         # Of a header that comes twice the first counts.

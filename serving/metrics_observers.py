@@ -1,4 +1,4 @@
-"""Counts requests and batches into the metrics: one observer of the doors, one of the engine."""
+"""Counts requests and batches into the metrics: two observers of the doors, one of the engine."""
 
 from functools import lru_cache
 from typing import NamedTuple
